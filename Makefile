@@ -1,0 +1,48 @@
+# make demo and make test are all a person needs; each sets up what it lacks (.ci/setup).
+
+GO       ?= go
+LINT     := $(GO) run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
+E2E      := ./cmd/torrentfs/e2e
+FUZZTIME ?= 1m
+
+.PHONY: help build vet lint unit e2e test demo bench fuzz setup clean
+.NOTPARALLEL:
+
+help:           ## list the targets
+	@sed -n 's/^\([a-z0-9]*\):[^#]*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 8
+
+build:          ## build bin/torrentfs
+	CGO_ENABLED=0 $(GO) build -trimpath -o bin/torrentfs ./cmd/torrentfs
+
+demo:           ## mount a swarm made here and prove that its bytes are right
+	@.ci/setup demo
+	@$(MAKE) --no-print-directory build
+	bin/torrentfs demo
+
+test:           ## build, vet, lint, unit tests and end-to-end tests, with the race detector
+	@.ci/setup test
+	@$(MAKE) --no-print-directory build vet lint unit e2e
+
+setup:          ## install what the tests need
+	.ci/setup test
+
+vet:            ## go vet
+	$(GO) vet ./...
+
+lint:           ## golangci-lint, built from its pinned version
+	$(LINT) run ./...
+
+unit:           ## unit tests
+	$(GO) test -race $$($(GO) list ./... | grep -v /e2e)
+
+e2e:            ## end-to-end tests against other people's clients and trackers
+	$(GO) test -race -count=1 -timeout 20m $(E2E)
+
+bench:          ## benchmarks
+	$(GO) test -run '^$$' -bench . -benchmem ./...
+
+fuzz:           ## every fuzz target for FUZZTIME
+	.ci/fuzz $(FUZZTIME)
+
+clean:          ## remove what was built
+	rm -rf bin
