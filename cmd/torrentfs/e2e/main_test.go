@@ -1,0 +1,58 @@
+package e2e
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime/debug"
+	"slices"
+	"sync"
+	"testing"
+)
+
+// built is where the torrentfs under test lies once binary has built it; ordinary users can reach it.
+var built string
+
+func TestMain(m *testing.M) { os.Exit(runAll(m)) }
+
+func runAll(m *testing.M) int {
+	dir, err := os.MkdirTemp("", "torrentfs-e2e-")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	defer os.RemoveAll(dir)
+	if err := os.Chmod(dir, 0o755); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	built = filepath.Join(dir, "torrentfs")
+	return m.Run()
+}
+
+// binary gives the path of the torrentfs under test, built on first use.
+func binary(t testing.TB) string {
+	t.Helper()
+	if err := build(); err != nil {
+		t.Fatal(err)
+	}
+	return built
+}
+
+var build = sync.OnceValue(func() error {
+	args := []string{"build", "-o", built}
+	if underRace() {
+		args = append(args, "-race")
+	}
+	if out, err := exec.Command("go", append(args, "torrentfs/cmd/torrentfs")...).CombinedOutput(); err != nil {
+		return fmt.Errorf("building torrentfs: %w\n%s", err, out)
+	}
+	return nil
+})
+
+// underRace says whether this test runs under the race detector; the binary is then built with it too.
+func underRace() bool {
+	info, ok := debug.ReadBuildInfo()
+	return ok && slices.Contains(info.Settings, debug.BuildSetting{Key: "-race", Value: "true"})
+}
