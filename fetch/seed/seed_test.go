@@ -1,0 +1,315 @@
+package seed
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+
+	"go.uber.org/goleak"
+
+	"torrentfs/fetch/metainfo"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+const pieceLength = 32 << 10
+
+// content is what the multi-file tests share, by path below the folder. Pieces span files, a file spans pieces, two
+// files are empty, and the last piece is short.
+var content = []struct {
+	path   string
+	length int
+}{
+	{"a.bin", 3*pieceLength + 17}, {"dir/b.bin", 5}, {"dir/deep/empty", 0}, {"dir/deep/c.bin", 2 * pieceLength},
+	{"z-empty", 0}, {"z.bin", 100},
+}
+
+// share writes the content into a new folder and returns that and the torrent.
+func share(t *testing.T) (folder string, tor *metainfo.Torrent, want []byte) {
+	t.Helper()
+	folder = filepath.Join(t.TempDir(), "folder")
+	for _, c := range content {
+		write(t, filepath.Join(folder, c.path), random(c.length))
+	}
+	tor = create(t, folder)
+	for _, f := range tor.Files {
+		data, err := os.ReadFile(filepath.Join(filepath.Dir(folder), f.Path))
+		if err != nil {
+			t.Fatal(err)
+		}
+		want = append(want, data...)
+	}
+	return folder, tor, want
+}
+
+func create(t *testing.T, path string) *metainfo.Torrent {
+	t.Helper()
+	b, err := metainfo.Create(t.Context(), path, metainfo.CreateOptions{PieceLength: pieceLength}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	tor, err := metainfo.Parse(b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return tor
+}
+
+func write(t *testing.T, path string, data []byte) {
+	t.Helper()
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, data, 0o644); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func random(n int) []byte {
+	b := make([]byte, n)
+	_, _ = rand.NewChaCha8([32]byte{byte(n)}).Read(b)
+	return b
+}
+
+func open(t *testing.T, tor *metainfo.Torrent, root string) *Store {
+	t.Helper()
+	s, err := Open(tor, root)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+// all returns the pieces joined, and fails on one that does not load.
+func all(t *testing.T, s *Store) []byte {
+	t.Helper()
+	var b []byte
+	for piece := range s.torrent.NumPieces() {
+		data, release, ok := s.Load(piece)
+		if !ok {
+			t.Fatalf("piece %d does not load", piece)
+		}
+		b = append(b, data...)
+		release()
+	}
+	return b
+}
+
+func TestMultiFile(t *testing.T) {
+	folder, tor, want := share(t)
+	for name, root := range map[string]string{"the folder": folder, "where it lies": filepath.Dir(folder)} {
+		t.Run(name, func(t *testing.T) {
+			s := open(t, tor, root)
+			if !bytes.Equal(all(t, s), want) {
+				t.Error("the pieces are not the files")
+			}
+			if s.Good() != tor.NumPieces() {
+				t.Errorf("%d of %d pieces are good", s.Good(), tor.NumPieces())
+			}
+		})
+	}
+}
+
+func TestSingleFile(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "file.bin")
+	want := random(2*pieceLength + 1)
+	write(t, path, want)
+	tor := create(t, path)
+	for name, root := range map[string]string{"the file": path, "where it lies": filepath.Dir(path)} {
+		t.Run(name, func(t *testing.T) {
+			if !bytes.Equal(all(t, open(t, tor, root)), want) {
+				t.Error("the pieces are not the file")
+			}
+		})
+	}
+}
+
+func TestFolderWithinFolderOfTheSameName(t *testing.T) {
+	folder := filepath.Join(t.TempDir(), "folder")
+	write(t, filepath.Join(folder, "folder", "x"), random(10))
+	write(t, filepath.Join(folder, "y"), random(20))
+	tor := create(t, folder)
+	all(t, open(t, tor, folder))
+	all(t, open(t, tor, filepath.Dir(folder)))
+}
+
+func TestPadding(t *testing.T) {
+	// Create makes no padding, so a file of zeros takes the part, and is then not on the disk.
+	folder, tor, _ := share(t)
+	pad := filepath.Join(folder, "pad")
+	write(t, pad, make([]byte, 1000))
+	tor = create(t, folder)
+	for i := range tor.Files {
+		if filepath.Base(tor.Files[i].Path) == "pad" {
+			tor.Files[i].Padding = true
+		}
+	}
+	if err := os.Remove(pad); err != nil {
+		t.Fatal(err)
+	}
+	if got := len(all(t, open(t, tor, folder))); int64(got) != tor.Length {
+		t.Errorf("%d bytes of %d", got, tor.Length)
+	}
+}
+
+func TestVerify(t *testing.T) {
+	folder, tor, _ := share(t)
+	damage(t, filepath.Join(folder, "a.bin"), pieceLength+1)
+	s := open(t, tor, folder)
+	if s.Has(0) || s.Good() != 0 {
+		t.Error("pieces are claimed before they were hashed")
+	}
+	var last int64
+	good, err := s.Verify(t.Context(), func(done, total int64) {
+		if done <= last || total != tor.Length {
+			t.Errorf("progress %d of %d after %d", done, total, last)
+		}
+		last = done
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := tor.NumPieces() - 1; good != want || last != tor.Length {
+		t.Errorf("%d pieces are good, want %d; progress ended at %d", good, want, last)
+	}
+	for piece := range tor.NumPieces() {
+		if got, want := s.Has(piece), piece != 1; got != want {
+			t.Errorf("Has(%d) is %v", piece, got)
+		}
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := s.Verify(ctx, nil); !errors.Is(err, context.Canceled) {
+		t.Errorf("cancelled: %v", err)
+	}
+}
+
+func damage(t *testing.T, path string, off int64) {
+	t.Helper()
+	f, err := os.OpenFile(path, os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	var b [1]byte
+	if _, err := f.ReadAt(b[:], off); err != nil {
+		t.Fatal(err)
+	}
+	b[0] ^= 1
+	if _, err := f.WriteAt(b[:], off); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestChangedBehindTheBack(t *testing.T) {
+	folder, tor, _ := share(t)
+	path := filepath.Join(folder, "a.bin")
+	s := open(t, tor, folder)
+	if _, err := s.Verify(t.Context(), nil); err != nil {
+		t.Fatal(err)
+	}
+	damage(t, path, 5)
+	if _, _, ok := s.Load(0); ok || s.Has(0) {
+		t.Error("a changed piece is served")
+	}
+	if _, _, ok := s.Get(0); ok {
+		t.Error("a wrong piece is remembered")
+	}
+	damage(t, path, 5) // back again
+	if _, _, ok := s.Load(0); !ok || !s.Has(0) {
+		t.Error("a mended piece is not served")
+	}
+	if err := os.Truncate(path, 10); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, ok := s.Load(1); ok || s.Has(1) {
+		t.Error("a piece of a truncated file is served")
+	}
+}
+
+func TestGetAfterLoad(t *testing.T) {
+	folder, tor, want := share(t)
+	s := open(t, tor, folder)
+	if _, _, ok := s.Get(1); ok {
+		t.Error("Get has a piece that was never loaded")
+	}
+	s.Load(1)
+	data, release, ok := s.Get(1)
+	if !ok || !bytes.Equal(data, want[pieceLength:2*pieceLength]) {
+		t.Error("Get lacks the piece loaded last")
+	}
+	release()
+}
+
+func TestRecentIsBounded(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "big")
+	write(t, path, nil)
+	if err := os.Truncate(path, 3*recentBytes); err != nil {
+		t.Fatal(err)
+	}
+	s := open(t, create(t, path), path)
+	all(t, s)
+	if got := len(s.recent); got != recentBytes/pieceLength {
+		t.Errorf("%d pieces are kept", got)
+	}
+}
+
+func TestConcurrentLoads(t *testing.T) {
+	folder, tor, want := share(t)
+	s := open(t, tor, folder)
+	var wg sync.WaitGroup
+	for range 8 {
+		wg.Go(func() {
+			for piece := range tor.NumPieces() {
+				data, _, ok := s.Load(piece)
+				off := int64(piece) * tor.PieceLength
+				if !ok || !bytes.Equal(data, want[off:off+tor.PieceSize(piece)]) {
+					t.Errorf("piece %d is wrong", piece)
+				}
+			}
+		})
+	}
+	wg.Wait()
+}
+
+func TestOpenErrors(t *testing.T) {
+	folder, tor, _ := share(t)
+	for _, test := range []struct { // each goes on from what the one before has left
+		name  string
+		spoil func(t *testing.T) (root string)
+		want  string
+	}{
+		{"no root", func(*testing.T) string { return filepath.Join(folder, "nowhere") }, "nowhere: no such file"},
+		{"missing", func(t *testing.T) string {
+			if err := os.Rename(filepath.Join(folder, "z.bin"), filepath.Join(folder, "y.bin")); err != nil {
+				t.Fatal(err)
+			}
+			return folder
+		}, "folder/z.bin: no such file"},
+		{"missing, from above", func(*testing.T) string { return filepath.Dir(folder) }, "folder/z.bin: no such file"},
+		{"length", func(t *testing.T) string {
+			write(t, filepath.Join(folder, "z.bin"), random(99))
+			return folder
+		}, "z.bin has 99 bytes, not the 100 of the torrent"},
+		{"directory", func(t *testing.T) string {
+			if err := os.Remove(filepath.Join(folder, "z.bin")); err != nil {
+				t.Fatal(err)
+			}
+			write(t, filepath.Join(folder, "z.bin", "x"), nil)
+			return folder
+		}, "z.bin is not a regular file"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			_, err := Open(tor, test.spoil(t))
+			if err == nil || !strings.Contains(err.Error(), test.want) {
+				t.Errorf("error %v, want %q in it", err, test.want)
+			}
+		})
+	}
+}
