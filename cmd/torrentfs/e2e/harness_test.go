@@ -11,15 +11,15 @@ import (
 func TestHarness(t *testing.T) {
 	need(t, "aria2c")
 	content := write(t, filepath.Join(t.TempDir(), "sample.bin"), noise(1, 5<<20+123))
-	for name, seed := range map[string]func(testing.TB, torrent) seeder{
-		"transmission": func(t testing.TB, tt torrent) seeder { return seedByTransmission(t, tt) },
-		"libtorrent":   func(t testing.TB, tt torrent) seeder { return seedByLibtorrent(t, tt, seeding{}) },
+	for name, seed := range map[string]func(testing.TB, torrent, seeding) seeder{
+		"transmission": seedByTransmission,
+		"libtorrent":   seedByLibtorrent,
 	} {
 		t.Run(name, func(t *testing.T) {
 			tr := newTracker(t)
 			tt := byTransmission(t, content, making{tracker: tr.url()})
 			tr.serve(tt)
-			s := seed(t, tt)
+			s := seed(t, tt, seeding{})
 			tr.awaitSeeders(tt, 1)
 			dir := t.TempDir()
 			outputOf(t, exec.Command("aria2c", "--dir="+dir, "--seed-time=0", "--no-conf", "--enable-dht=false",

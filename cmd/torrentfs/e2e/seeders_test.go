@@ -20,6 +20,12 @@ type seeder interface {
 	kill()
 }
 
+// seeding is what a test asks of a seeder; the zero value is any port, and as fast as it goes.
+type seeding struct {
+	port  int // to listen on; 0 for any
+	limit int // upload limit in bytes a second; 0 for none
+}
+
 // libtorrentSeeder seeds one torrent by swarm.py.
 type libtorrentSeeder struct {
 	*process
@@ -28,13 +34,7 @@ type libtorrentSeeder struct {
 	reply *bufio.Reader
 }
 
-// seeding is what a test asks of a seeder; the zero value is any port, and as fast as it goes.
-type seeding struct {
-	port  int // to listen on; 0 for any
-	limit int // upload limit in bytes a second; 0 for none
-}
-
-func seedByLibtorrent(t testing.TB, tt torrent, s seeding) *libtorrentSeeder {
+func seedByLibtorrent(t testing.TB, tt torrent, s seeding) seeder {
 	t.Helper()
 	cmd := libtorrent(t, "seed", map[string]any{
 		"torrent": tt.file, "folder": tt.folder, "port": s.port, "upload_limit": s.limit,
@@ -87,11 +87,14 @@ type transmission struct {
 	session string // the token it hands out against cross-site requests
 }
 
-func seedByTransmission(t testing.TB, tt torrent) *transmission {
+func seedByTransmission(t testing.TB, tt torrent, s seeding) seeder {
 	t.Helper()
 	need(t, "transmission-daemon")
 	home := t.TempDir()
-	d := &transmission{port: freePort(t)}
+	d := &transmission{port: s.port}
+	if d.port == 0 {
+		d.port = freePort(t)
+	}
 	rpc := freePort(t)
 	d.rpc = fmt.Sprintf("http://127.0.0.1:%d/transmission/rpc", rpc)
 	settings, err := json.Marshal(map[string]any{
@@ -106,6 +109,8 @@ func seedByTransmission(t testing.TB, tt torrent) *transmission {
 		"rpc-bind-address":        "127.0.0.1",
 		"rpc-port":                rpc,
 		"download-dir":            tt.folder,
+		"speed-limit-up-enabled":  s.limit > 0,
+		"speed-limit-up":          s.limit / 1000,
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -1,0 +1,38 @@
+package main
+
+import (
+	"strings"
+
+	"github.com/spf13/cobra"
+)
+
+// noArgs refuses arguments.
+func noArgs(cmd *cobra.Command, args []string) error {
+	if len(args) > 0 {
+		return usagef(cmd, "it takes no arguments, but there is %s", shellQuote(args[0]))
+	}
+	return nil
+}
+
+// exactArgs demands one argument for each name.
+func exactArgs(names ...string) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		if len(args) < len(names) {
+			return usagef(cmd, "%s is missing", strings.Join(names[len(args):], " and "))
+		}
+		if extra := args[len(names):]; len(extra) > 0 {
+			return usagef(cmd, "only %s is wanted, but there is also %s", strings.Join(names, " and "), shellQuote(extra[0]))
+		}
+		return nil
+	}
+}
+
+// completeTorrents lets the shell complete the names of .torrent files.
+func completeTorrents(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
+	return []string{"torrent"}, cobra.ShellCompDirectiveFilterFileExt
+}
+
+// completeDirectories lets the shell complete the names of directories.
+func completeDirectories(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
+	return nil, cobra.ShellCompDirectiveFilterDirs
+}

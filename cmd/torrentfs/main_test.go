@@ -1,0 +1,167 @@
+package main
+
+import (
+	"bytes"
+	"errors"
+	"flag"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/spf13/cobra"
+)
+
+var update = flag.Bool("update", false, "rewrite the golden files")
+
+// asProgram makes the test binary behave as torrentfs, so that tests can run it in a subprocess.
+const asProgram = "TORRENTFS_TEST_AS_PROGRAM"
+
+func TestMain(m *testing.M) {
+	if os.Getenv(asProgram) != "" {
+		main()
+		return
+	}
+	os.Exit(m.Run())
+}
+
+// command returns torrentfs, to be run with args.
+func command(args ...string) *exec.Cmd {
+	cmd := exec.Command("/proc/self/exe", args...)
+	cmd.Env = append(os.Environ(), asProgram+"=1")
+	return cmd
+}
+
+// result is how a run of torrentfs ended.
+type result struct {
+	code           int
+	stdout, stderr string
+}
+
+func runProgram(t *testing.T, args ...string) result {
+	t.Helper()
+	var stdout, stderr bytes.Buffer
+	cmd := command(args...)
+	cmd.Stdout, cmd.Stderr = &stdout, &stderr
+	if err := cmd.Run(); err != nil {
+		if _, ok := errors.AsType[*exec.ExitError](err); !ok {
+			t.Fatal(err)
+		}
+	}
+	return result{cmd.ProcessState.ExitCode(), stdout.String(), stderr.String()}
+}
+
+func TestExitCodes(t *testing.T) {
+	dir := t.TempDir()
+	notTorrent := filepath.Join(dir, "notes.txt")
+	if err := os.WriteFile(notTorrent, []byte("buy milk\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	const magnet = "magnet:?xt=urn:btih:0123456789abcdef0123456789abcdef01234567&dn=x"
+	tests := []struct {
+		args   string
+		code   int
+		stderr string // a regular expression of all of it
+	}{
+		{"version", 0, ``},
+		{"--version", 0, ``},
+		{"--help", 0, ``},
+		{"info --help", 0, ``},
+		{"help info", 0, ``},
+		{"completion bash", 0, ``},
+
+		{"", 2, `(?s)torrentfs mounts torrents.*Usage:.*`},
+		{"--log-level debug moutn", 2, `torrentfs: there is no verb "moutn".*\n.*`},
+		{"frobnicate", 2, `torrentfs: there is no verb "frobnicate"\nTry .*`},
+		{"list x.torrent", 2, `torrentfs: there is no verb "list"; did you mean info\?\nTry .*`},
+		{"x.torrent /mnt", 2, `torrentfs: "x.torrent" is not a verb; to mount it: torrentfs mount x.torrent MOUNTPOINT\nTry .*`},
+		{"--frob", 2, `torrentfs: there is no flag --frob\nTry .*`},
+		{"--log-level loud version", 2, `torrentfs version: --log-level: "loud" is none of debug, info, warn and error\nTry .*`},
+		{"version x", 2, `torrentfs version: it takes no arguments, but there is x\nTry 'torrentfs version --help'\.\n`},
+
+		{"info", 2, `torrentfs info: SOURCE is missing\nTry 'torrentfs info --help'\.\n`},
+		{"info a b", 2, `torrentfs info: only SOURCE is wanted, but there is also b\nTry .*`},
+		{"info --jsno x", 2, `torrentfs info: there is no flag --jsno; did you mean --json\?\nTry .*`},
+		{"info -j x", 2, `torrentfs info: there is no flag -j\nTry .*`},
+		{"info -json x", 2, `torrentfs info: there is no flag -json; did you mean --json\?\nTry .*`},
+		{"info --json=maybe x", 2, `torrentfs info: --json: "maybe" is neither true nor false\nTry .*`},
+
+		{"info " + dir + "/nowhere.torrent", 1, `torrentfs: \S+/nowhere\.torrent: no such file.*\n`},
+		{"info " + dir, 1, `torrentfs: \S+ is a directory; name a \.torrent file in it\n`},
+		{"info " + notTorrent, 1, `torrentfs: \S+notes\.txt.*\n`},
+		{"info " + magnet, 1, `torrentfs: magnet:\S+: magnet links are not supported yet; .*\n`},
+		{"info 0123456789abcdef0123456789abcdef01234567", 1, `torrentfs: \S+: bare info-hashes are not supported yet; .*\n`},
+		{"info HTTPS://host.example/x.torrent", 1, `torrentfs: \S+: http\(s\) URLs are not supported yet; .*\n`},
+		{"info ftp://host.example/x.torrent", 1, `torrentfs: \S+: of URLs, only http and https can name a torrent\n`},
+		{"info file:///tmp/a%20b.torrent", 1, `torrentfs: \S+: name the file itself: '/tmp/a b\.torrent'\n`},
+	}
+	for _, test := range tests {
+		t.Run(test.args, func(t *testing.T) {
+			t.Parallel()
+			got := runProgram(t, strings.Fields(test.args)...)
+			if got.code != test.code {
+				t.Errorf("exit code %d, want %d", got.code, test.code)
+			}
+			if !regexp.MustCompile(`^(?:` + test.stderr + `)\n?$`).MatchString(got.stderr) {
+				t.Errorf("stderr is %q\nwant it to match %s", got.stderr, test.stderr)
+			}
+			if failed := test.code != 0; failed == (got.stdout != "") {
+				t.Errorf("stdout is %q", got.stdout)
+			}
+		})
+	}
+}
+
+// TestHelp compares what the verbs say of themselves with golden files; -update rewrites them.
+func TestHelp(t *testing.T) {
+	root := newRoot()
+	for _, cmd := range append(root.Commands(), root) {
+		if cmd.Name() == "help" || cmd.Name() == "completion" {
+			continue
+		}
+		t.Run(cmd.Name(), func(t *testing.T) {
+			golden(t, filepath.Join("testdata", "help", cmd.Name()+".txt"), help(t, cmd))
+		})
+	}
+}
+
+func help(t *testing.T, cmd *cobra.Command) []byte {
+	t.Helper()
+	args := []string{"--help"}
+	if cmd.HasParent() {
+		args = []string{cmd.Name(), "--help"}
+	}
+	var out bytes.Buffer
+	if code := run(t.Context(), args, &out, io.Discard); code != exitOK {
+		t.Fatalf("exit code %d", code)
+	}
+	for line := range strings.Lines(out.String()) {
+		if len(line) > 120 {
+			t.Errorf("a line of %d columns: %s", len(line), line)
+		}
+	}
+	return out.Bytes()
+}
+
+func golden(t *testing.T, path string, got []byte) {
+	t.Helper()
+	if *update {
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, got, 0o644); err != nil {
+			t.Fatal(err)
+		}
+		return
+	}
+	want, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(got, want) {
+		t.Errorf("%s differs (go test -update rewrites it); got:\n%s", path, got)
+	}
+}
