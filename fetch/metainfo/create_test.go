@@ -1,0 +1,196 @@
+package metainfo
+
+import (
+	"context"
+	"crypto/sha1"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+// writeTree makes a folder with these files, of these sizes in bytes, and returns its path.
+func writeTree(t *testing.T, name string, files map[string]int) string {
+	t.Helper()
+	root := filepath.Join(t.TempDir(), name)
+	for rel, size := range files {
+		p := filepath.Join(root, rel)
+		if err := os.MkdirAll(filepath.Dir(p), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		writeFile(t, p, size)
+	}
+	return root
+}
+
+func writeFile(t *testing.T, path string, size int) {
+	t.Helper()
+	b := make([]byte, size)
+	rand.NewChaCha8([32]byte{byte(size)}).Read(b)
+	if err := os.WriteFile(path, b, 0o644); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// need skips the test where a third-party program is missing, which on CI is a failure.
+func need(t *testing.T, program string) string {
+	t.Helper()
+	path, err := exec.LookPath(program)
+	if err != nil {
+		missing(t, program+" is not installed")
+	}
+	return path
+}
+
+func missing(t *testing.T, reason string) {
+	t.Helper()
+	if os.Getenv("CI") == "true" {
+		t.Fatal(reason)
+	}
+	t.Skip(reason)
+}
+
+func TestCreateParsesBack(t *testing.T) {
+	root := writeTree(t, "album", map[string]int{"b.bin": 100_000, "A.bin": 1, "empty": 0, "sub/.hidden": 70_000, "sub/z": 5})
+	var last int64
+	b, err := Create(t.Context(), root, CreateOptions{
+		PieceLength: 16 << 10,
+		Trackers:    [][]string{{"http://a.example/announce", "udp://b.example:6969"}, {"http://c.example/announce"}},
+		WebSeeds:    []string{"http://seed.example/"},
+		Private:     true,
+		Comment:     "made by a test",
+		Created:     time.Unix(1_700_000_000, 0),
+	}, func(done, total int64) {
+		if done <= last || done > total {
+			t.Errorf("progress went from %d to %d of %d", last, done, total)
+		}
+		last = done
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	tor, err := Parse(b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if last != tor.Length {
+		t.Errorf("progress ended at %d of %d", last, tor.Length)
+	}
+	want := "album/A.bin:0+1 album/b.bin:1+100000 album/empty:100001+0 album/sub/.hidden:100001+70000 album/sub/z:170001+5"
+	if got := files(tor); got != want {
+		t.Errorf("files\n got %s\nwant %s", got, want)
+	}
+	if got := fmt.Sprintln(tor.Trackers, tor.WebSeeds, tor.Private, tor.Comment, tor.CreatedBy, tor.Created.Unix()); got !=
+		"[[http://a.example/announce udp://b.example:6969] [http://c.example/announce]] [http://seed.example/] true made by a test torrentfs 1700000000\n" {
+		t.Error(got)
+	}
+	var stream []byte
+	for _, f := range tor.Files {
+		content, err := os.ReadFile(filepath.Join(filepath.Dir(root), f.Path))
+		if err != nil {
+			t.Fatal(err)
+		}
+		stream = append(stream, content...)
+	}
+	for i, want := range tor.Pieces {
+		begin := int64(i) * tor.PieceLength
+		if got := sha1.Sum(stream[begin : begin+tor.PieceSize(i)]); got != want {
+			t.Errorf("hash of piece %d is wrong", i)
+		}
+	}
+}
+
+// files writes the layout of a torrent as path:offset+length, with P for padding and X for executable.
+func files(t *Torrent) string {
+	var list []string
+	for _, f := range t.Files {
+		s := fmt.Sprintf("%s:%d+%d", f.Path, f.Offset, f.Length)
+		if f.Padding {
+			s += "P"
+		}
+		if f.Executable {
+			s += "X"
+		}
+		list = append(list, s)
+	}
+	return strings.Join(list, " ")
+}
+
+func TestCreateErrors(t *testing.T) {
+	dir := t.TempDir()
+	writeFile(t, filepath.Join(dir, "f"), 1<<20)
+	cancelled, cancel := context.WithCancel(t.Context())
+	cancel()
+	for _, c := range []struct {
+		what string
+		ctx  context.Context
+		path string
+		opt  CreateOptions
+		want string
+	}{
+		{"missing", t.Context(), filepath.Join(dir, "nothing"), CreateOptions{}, "no such file"},
+		{"empty folder", t.Context(), t.TempDir(), CreateOptions{}, "no content"},
+		{"unsafe name", t.Context(), filepath.Join(dir, "f"), CreateOptions{Name: "a/b"}, "can't be the name"},
+		{"negative piece length", t.Context(), filepath.Join(dir, "f"), CreateOptions{PieceLength: -1}, "piece length is -1"},
+		{"huge piece length", t.Context(), filepath.Join(dir, "f"), CreateOptions{PieceLength: MaxPieceLength + 1}, "piece length"},
+		{"cancelled", cancelled, filepath.Join(dir, "f"), CreateOptions{}, context.Canceled.Error()},
+	} {
+		if _, err := Create(c.ctx, c.path, c.opt, nil); err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: error %v, want %q", c.what, err, c.want)
+		}
+	}
+	if _, err := Create(cancelled, filepath.Join(dir, "f"), CreateOptions{}, nil); !errors.Is(err, context.Canceled) {
+		t.Errorf("cancelled: %v", err)
+	}
+}
+
+func TestChoosePieceLength(t *testing.T) {
+	for _, c := range []struct{ total, want int64 }{
+		{1, 16 << 10}, {32 << 20, 16 << 10}, {32<<20 + 1, 32 << 10}, {700 << 20, 512 << 10}, {1 << 30, 512 << 10}, {8 << 30, 4 << 20},
+		{128 << 30, 4 << 20}, {128<<30 + 1, 8 << 20}, {1 << 50, 16 << 20},
+	} {
+		if got := choosePieceLength(c.total); got != c.want {
+			t.Errorf("choosePieceLength(%d) = %d, want %d", c.total, got, c.want)
+		}
+	}
+}
+
+func TestCreateAsTransmissionDoes(t *testing.T) {
+	program := need(t, "transmission-create")
+	single := filepath.Join(t.TempDir(), "one file.bin")
+	writeFile(t, single, 300_001)
+	for _, path := range []string{single, writeTree(t, "mixed", map[string]int{
+		"b": 10, "A": 20_000, "a-b/x": 33_000, "a/x": 77_777, "a/Y/z": 1, "uml/Ünïcode/é": 5, "Z.txt": 40_000, "z/0": 2,
+	})} {
+		for _, private := range []bool{false, true} {
+			out := filepath.Join(t.TempDir(), "out.torrent")
+			args := []string{"-s", "32", "-o", out, "-t", "http://tracker.example/announce", path}
+			if private {
+				args = append([]string{"-p"}, args...)
+			}
+			if b, err := exec.Command(program, args...).CombinedOutput(); err != nil {
+				t.Fatalf("%v: %s", err, b)
+			}
+			want, err := Load(out)
+			if err != nil {
+				t.Fatal(err)
+			}
+			b, err := Create(t.Context(), path, CreateOptions{PieceLength: 32 << 10, Private: private}, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			got, err := Parse(b)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got.InfoHash != want.InfoHash {
+				t.Errorf("private %v: info-hash is %v, transmission-create gives %v\n got %.400q\nwant %.400q", private, got.InfoHash, want.InfoHash, got.Info, want.Info)
+			}
+		}
+	}
+}

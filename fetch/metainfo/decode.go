@@ -1,0 +1,213 @@
+package metainfo
+
+import (
+	"bufio"
+	"bytes"
+	"errors"
+	"fmt"
+	"reflect"
+	"strconv"
+	"strings"
+
+	bencode "github.com/jackpal/bencode-go"
+)
+
+// Raw is a field's value left undecoded, for keys whose value is of one type here and of another there, such as
+// the peers of a tracker's reply: decode it again into what it may be. It is empty where the key is absent.
+type Raw string
+
+var rawType = reflect.TypeFor[Raw]()
+
+// Decode reads the one bencoded value in b into what v points to. It is safe for strangers' bytes: b is first
+// scanned (see scan), so that malformed, deep or trailing bytes are an error, and what fits no part of v is left
+// out. The caller bounds the length of b; memory in use stays within a small multiple of it.
+//
+// v points to a struct (keys are named by `bencode:"..."` tags and matched exactly), slice, string, integer,
+// Raw, map[string]int or map[string]string, or to a mixture of these; an element of type any takes a string
+// or an integer. A value of another type than its field, or out of the field's range, counts as absent, the
+// way other clients read it: its field keeps what it had, and as an element of a list it becomes a zero.
+func Decode(b []byte, v any) error {
+	rest, err := DecodePrefix(b, v)
+	if err == nil && len(rest) > 0 {
+		return fmt.Errorf("malformed bencoding: %d bytes follow the value", len(rest))
+	}
+	return err
+}
+
+// DecodePrefix is Decode of the value that b begins with. It returns what follows it, for messages which carry
+// a payload after a dictionary (BEP 9).
+func DecodePrefix(b []byte, v any) (rest []byte, err error) {
+	scanned, rest, err := scan(b)
+	if err != nil {
+		return nil, err
+	}
+	return rest, decode(scanned, v)
+}
+
+// decode hands bencode-go the part of a scanned value that v has room for. bencode-go panics on a type it does
+// not expect, takes any case of a key for the key, and wraps integers around; it never meets any of that here.
+func decode(scanned value, v any) (err error) {
+	t := reflect.TypeOf(v)
+	if t == nil || t.Kind() != reflect.Pointer {
+		return fmt.Errorf("cannot decode into %v: not a pointer", t)
+	}
+	defer func() {
+		if r := recover(); r != nil {
+			err = fmt.Errorf("cannot decode bencoding into %v: %v", t, r)
+		}
+	}()
+	fitted, ok := fit(nil, scanned, t.Elem())
+	if !ok {
+		return errors.New("bencoding is " + scanned.kind() + ", which is not expected here")
+	}
+	// With a bufio.Reader of our own nothing is left behind in bencode-go's pool.
+	return bencode.Unmarshal(bufio.NewReader(bytes.NewReader(fitted)), v)
+}
+
+func (v value) kind() string {
+	switch v[0] {
+	case 'd':
+		return "a dictionary"
+	case 'l':
+		return "a list"
+	case 'i':
+		return "an integer"
+	default:
+		return "a string"
+	}
+}
+
+// fit appends to dst what of v a variable of type t can hold, in bencoding. It reports whether v is of the
+// right type for t; dst is unchanged if not.
+func fit(dst []byte, v value, t reflect.Type) ([]byte, bool) {
+	if t == rawType {
+		return appendString(dst, v), true
+	}
+	switch t.Kind() {
+	case reflect.String:
+		_, ok := v.str()
+		return fitWhole(dst, v, ok)
+	case reflect.Int, reflect.Int8, reflect.Int16, reflect.Int32, reflect.Int64:
+		n, ok := v.integer()
+		return fitWhole(dst, v, ok && !t.OverflowInt(n))
+	case reflect.Uint, reflect.Uint8, reflect.Uint16, reflect.Uint32, reflect.Uint64:
+		n, ok := v.integer()
+		return fitWhole(dst, v, ok && n >= 0 && !t.OverflowUint(uint64(n)))
+	case reflect.Interface:
+		_, isInt := v.integer()
+		_, isStr := v.str()
+		return fitWhole(dst, v, isInt || isStr)
+	case reflect.Slice:
+		return fitList(dst, v, t.Elem())
+	case reflect.Struct:
+		return fitStruct(dst, v, t)
+	case reflect.Map:
+		return fitMap(dst, v, t)
+	default:
+		panic("type " + t.String() + " is not supported")
+	}
+}
+
+func fitWhole(dst []byte, v value, ok bool) ([]byte, bool) {
+	if !ok {
+		return dst, false
+	}
+	return append(dst, v...), true
+}
+
+func fitList(dst []byte, v value, elem reflect.Type) ([]byte, bool) {
+	if elem.Kind() == reflect.Uint8 {
+		panic("bytes are decoded into a string")
+	}
+	if !v.isList() {
+		return dst, false
+	}
+	dst = append(dst, 'l')
+	for e := range v.elements() {
+		var ok bool
+		if dst, ok = fit(dst, e, elem); !ok {
+			dst = append(dst, zero(elem)...)
+		}
+	}
+	return append(dst, 'e'), true
+}
+
+// zero keeps the place of an element that does not fit, so that those behind it keep theirs.
+func zero(t reflect.Type) string {
+	switch t.Kind() {
+	case reflect.String, reflect.Interface:
+		return "0:"
+	case reflect.Slice:
+		return "le"
+	case reflect.Struct, reflect.Map:
+		return "de"
+	default:
+		return "i0e"
+	}
+}
+
+func fitStruct(dst []byte, v value, t reflect.Type) ([]byte, bool) {
+	if !v.isDict() {
+		return dst, false
+	}
+	dst = append(dst, 'd')
+	for key, member := range v.members() {
+		field, ok := fieldOf(t, string(key))
+		if !ok {
+			continue
+		}
+		begin := len(dst)
+		dst = appendString(dst, key)
+		if dst, ok = fit(dst, member, field); !ok {
+			dst = dst[:begin]
+		}
+	}
+	return append(dst, 'e'), true
+}
+
+func fitMap(dst []byte, v value, t reflect.Type) ([]byte, bool) {
+	if t != reflect.TypeFor[map[string]int]() && t != reflect.TypeFor[map[string]string]() {
+		panic("type " + t.String() + " is not supported")
+	}
+	if !v.isDict() {
+		return dst, false
+	}
+	dst = append(dst, 'd')
+	for key, member := range v.members() {
+		begin := len(dst)
+		dst = appendString(dst, key)
+		var ok bool
+		if dst, ok = fit(dst, member, t.Elem()); !ok {
+			dst = dst[:begin]
+		}
+	}
+	return append(dst, 'e'), true
+}
+
+// fieldOf is the type of the field of struct t that key names. It panics where bencode-go, which compares keys
+// with the names of fields too and without case, would take an earlier field for the one meant.
+func fieldOf(t reflect.Type, key string) (field reflect.Type, ok bool) {
+	hiding := ""
+	for i := range t.NumField() {
+		f := t.Field(i)
+		name, _, _ := strings.Cut(f.Tag.Get("bencode"), ",")
+		if name == "" {
+			name = f.Name
+		}
+		switch {
+		case name == key && name != "-" && hiding != "":
+			panic(fmt.Sprintf("field %s hides key %q", hiding, key))
+		case name == key && name != "-":
+			return f.Type, true
+		case strings.EqualFold(name, key) || strings.EqualFold(f.Name, key):
+			hiding = f.Name
+		}
+	}
+	return nil, false
+}
+
+func appendString(dst, s []byte) []byte {
+	dst = strconv.AppendInt(dst, int64(len(s)), 10)
+	dst = append(dst, ':')
+	return append(dst, s...)
+}

@@ -1,0 +1,33 @@
+package metainfo
+
+import "time"
+
+// Torrent is what a .torrent file or an info dictionary says, checked and ready for use. It doesn't change
+// once parsed.
+type Torrent struct {
+	Name        string // safe name of the single file or the root folder
+	InfoHash    Hash
+	Info        []byte // the raw bytes of the info dictionary
+	PieceLength int64  // bytes
+	Pieces      [][20]byte
+	Length      int64  // bytes in all, padding included
+	Files       []File // in torrent order, padding files included
+	MultiFile   bool
+	Private     bool      // BEP 27
+	Created     time.Time // zero when not given
+	Comment     string
+	CreatedBy   string
+	Trackers    [][]string // tiers (BEP 12); announce alone gives one tier of one
+	WebSeeds    []string   // BEP 19
+	Nodes       []string   // host:port (BEP 5)
+}
+
+// File is one file of a torrent. A symbolic link (BEP 47) to another file follows that file and shares its
+// bytes; one to a directory or to nothing is left out. So Offset, and Offset+Length, never decrease.
+type File struct {
+	Path       string // slash-separated, every component safe and unique as mounted; for multi-file torrents begins with Torrent.Name + "/"
+	Offset     int64  // of its first byte in the torrent
+	Length     int64
+	Padding    bool // BEP 47: never shown, its path is not unique
+	Executable bool // BEP 47 attr x
+}
