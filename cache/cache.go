@@ -1,0 +1,113 @@
+// Package cache keeps verified pieces of torrents, counted in bytes: a list of recently used pieces in
+// memory over an optional store on disk. It owns every piece buffer of the process.
+//
+// It never downloads, never talks to a peer and never hands out a byte that its caller or itself has not
+// checked against the piece's hash. Pieces are immutable from Add on.
+package cache
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+)
+
+// DefaultMemory is the memory budget in bytes when Config leaves it zero.
+const DefaultMemory = 256 << 20
+
+// Config says how much a cache may hold and where.
+type Config struct {
+	Memory   int64        // bytes of piece buffers, in use and cached together; 0 means DefaultMemory
+	Dir      string       // directory of the disk store; "" keeps pieces in memory only
+	DiskSize int64        // bytes the store may take on disk; 0 keeps pieces in memory only
+	Logger   *slog.Logger // nil discards
+}
+
+// Cache holds the pieces of any number of torrents under one budget. Its methods may be called from any
+// goroutine.
+type Cache struct {
+	log *slog.Logger
+	mem *memory
+
+	mu      sync.Mutex          // guards what follows
+	shelves map[[20]byte]*shelf // with at least one view
+	lastID  uint32
+	closed  bool
+}
+
+// New returns an empty cache. It fails only on a Config that makes no sense.
+func New(cfg Config) (*Cache, error) {
+	if cfg.Memory < 0 || cfg.DiskSize < 0 {
+		return nil, fmt.Errorf("cache: negative size in %d bytes of memory, %d of disk", cfg.Memory, cfg.DiskSize)
+	}
+	if cfg.Memory == 0 {
+		cfg.Memory = DefaultMemory
+	}
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
+	return &Cache{
+		log:     cfg.Logger,
+		mem:     newMemory(cfg.Memory),
+		shelves: make(map[[20]byte]*shelf),
+	}, nil
+}
+
+// Close closes every view still open. Pieces handed out stay readable until they are released.
+func (c *Cache) Close() error {
+	c.mu.Lock()
+	shelves := c.shelves
+	c.shelves = nil
+	c.closed = true
+	c.mu.Unlock()
+	for _, s := range shelves {
+		c.mem.drop(s)
+	}
+	return nil
+}
+
+// Torrent opens a view on one torrent's pieces. Views on the same torrent share them.
+func (c *Cache) Torrent(spec Spec) (*Torrent, error) {
+	if err := spec.check(); err != nil {
+		return nil, err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closed {
+		return nil, errors.New("cache: closed")
+	}
+	s := c.shelves[spec.InfoHash]
+	switch {
+	case s == nil:
+		c.lastID++
+		s = &shelf{c: c, spec: spec, id: c.lastID}
+		c.shelves[spec.InfoHash] = s
+	case !s.spec.same(spec):
+		return nil, fmt.Errorf("cache: torrent %x is already open with other pieces", spec.InfoHash)
+	}
+	s.views++
+	t := &Torrent{s: s}
+	if spec.Evicted != nil {
+		t.tell = &listener{spec.Evicted}
+		c.mem.listen(s, t.tell)
+	}
+	return t, nil
+}
+
+// Stats is a snapshot of what a cache holds and did. Sizes are bytes.
+type Stats struct {
+	Memory      int64 // buffers in all: in flight, cached and waiting for re-use
+	MemoryLimit int64
+	InFlight    int64 // given out by Alloc and not back yet
+	Pinned      int64 // cached pieces somebody still reads
+	Spare       int64 // buffers waiting for re-use
+	Overruns    int64 // times Alloc had to exceed the limit because everything else was in use
+
+	Hits   int64 // pieces found in memory
+	Misses int64 // pieces Get did not find in memory
+}
+
+// Stats returns the cache's figures.
+func (c *Cache) Stats() Stats {
+	return c.mem.stats()
+}

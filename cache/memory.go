@@ -1,0 +1,352 @@
+package cache
+
+import (
+	"fmt"
+	"math"
+	"slices"
+	"sync"
+	"unsafe"
+
+	"github.com/hashicorp/golang-lru/v2/simplelru"
+)
+
+// memory is the tier in memory: the budget, the buffers and the order of eviction.
+//
+// Every buffer is in one of three states, and their bytes together stay within limit:
+//
+//	in flight   given out by alloc, being written by somebody
+//	cached      the buffer of a piece, written by nobody
+//	spare       on the free list: nobody can read or write it (invariant 2)
+//
+// # Which piece goes first
+//
+// A plain LRU loses everything to one sequential read longer than the budget, and the head, index and tail of
+// a film that its player returns to are lost to the film. So, as in 2Q, pieces are in two segments:
+//
+//	probation   first in, first out. Being read does not move a piece here: a reader takes a piece of 1 MiB
+//	            in a burst of eight reads, which says nothing about its being wanted again; and were read
+//	            pieces moved up, the read-ahead that is not read yet would be evicted before them.
+//	protected   least recently used first.
+//
+// A piece is protected when it shows that it is not just a part of a scan: it came among the first
+// limit/32 bytes after a seek (a head, an index, a tail, a random read; one scan contributes only its start),
+// or it was got again when limit/8 bytes had been added since its last use (somebody came back to it).
+//
+// Eviction takes from probation while that holds more than half the budget, otherwise from protected. So
+// fresh pieces always have half the budget to live in, less only what is in flight beyond the other half,
+// and what is protected has the rest.
+type memory struct {
+	limit int64
+
+	mu        sync.Mutex // guards everything below; never held over I/O or callbacks
+	probation segment
+	protected segment
+	inFlight  map[*byte]int // size of each buffer given out by alloc, by its first byte
+	spare     spares
+	gone      []loss // happened while mu was held, to be told of once it is not
+
+	flying     int64 // bytes in flight
+	cached     int64 // bytes of pieces, orphans included
+	pinned     int64 // bytes of cached ones that are pinned
+	clock      int64 // bytes ever cached
+	lastTicket uint64
+
+	hits, misses, overruns int64
+}
+
+// segment is one list of pieces and their bytes.
+type segment struct {
+	list  *simplelru.LRU[uint64, *piece]
+	bytes int64
+}
+
+func newSegment() segment {
+	list, err := simplelru.NewLRU[uint64, *piece](math.MaxInt, nil) // bounded by bytes, not by entries
+	if err != nil {
+		panic(err) // only for a size <= 0
+	}
+	return segment{list: list}
+}
+
+func (s *segment) add(p *piece) {
+	p.seg = s
+	s.list.Add(p.key(), p)
+	s.bytes += int64(len(p.buf))
+}
+
+func (s *segment) remove(p *piece) {
+	p.seg = nil
+	s.list.Remove(p.key())
+	s.bytes -= int64(len(p.buf))
+}
+
+// oldest returns the first piece to evict, or nil when all are pinned. Pinned ones it meets it moves to the
+// young end: they are in use, and so the next call doesn't meet them again.
+func (s *segment) oldest() *piece {
+	for range s.list.Len() {
+		k, p, _ := s.list.GetOldest()
+		if len(p.pins) == 0 {
+			return p
+		}
+		s.list.Get(k)
+	}
+	return nil
+}
+
+func newMemory(limit int64) *memory {
+	return &memory{
+		limit:     limit,
+		probation: newSegment(),
+		protected: newSegment(),
+		inFlight:  make(map[*byte]int),
+		spare:     spares{bySize: make(map[int][][]byte)},
+	}
+}
+
+// loss is a piece that left the cache, and somebody to be told of it.
+type loss struct {
+	to *listener
+	n  int
+}
+
+// unlock releases mu and then tells of the pieces lost while it was held.
+func (m *memory) unlock() {
+	gone := m.gone
+	m.gone = nil
+	m.mu.Unlock()
+	for _, l := range gone {
+		l.to.evicted(l.n)
+	}
+}
+
+func (m *memory) lookup(s *shelf, n int) *piece {
+	k := key(s, n)
+	if p, ok := m.protected.list.Peek(k); ok {
+		return p
+	}
+	p, _ := m.probation.list.Peek(k)
+	return p
+}
+
+func (m *memory) get(s *shelf, n int, use bool) ([]byte, func(), bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	p := m.lookup(s, n)
+	if p == nil {
+		if use {
+			m.misses++
+		}
+		return nil, nil, false
+	}
+	if use {
+		m.hits++
+		m.touch(p)
+	}
+	return p.buf, m.pin(p), true
+}
+
+func (m *memory) has(s *shelf, n int) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.lookup(s, n) != nil
+}
+
+// touch notes a use of p.
+func (m *memory) touch(p *piece) {
+	switch {
+	case p.seg == &m.protected:
+		p.seg.list.Get(p.key())
+	case p.used >= 0 && m.clock-p.used > m.limit/8:
+		p.seg.remove(p)
+		m.protected.add(p)
+	}
+	p.used = m.clock
+}
+
+// add caches a buffer that alloc gave and pins it.
+func (m *memory) add(s *shelf, n int, buf []byte) (release func()) {
+	m.mu.Lock()
+	defer m.unlock()
+	m.land(buf, "Add")
+	p := newPiece(s, n, buf)
+	m.cached += int64(len(buf))
+	if !s.dropped && m.lookup(s, n) == nil {
+		m.clock += int64(len(buf))
+		if m.early(s, n) {
+			m.protected.add(p)
+		} else {
+			m.probation.add(p)
+		}
+	}
+	return m.pin(p)
+}
+
+// early says whether a piece lies within limit/32 bytes of the place where its run began.
+func (m *memory) early(s *shelf, n int) bool {
+	near := m.limit / 32 / s.spec.PieceLength // pieces
+	return int64(s.runs.place(n, int(max(near, 4)))) <= near
+}
+
+// alloc returns a buffer of size bytes, in flight.
+func (m *memory) alloc(size int) []byte {
+	m.mu.Lock()
+	defer m.unlock()
+	var buf []byte
+	for buf == nil {
+		if buf = m.spare.take(size); buf != nil {
+			break
+		}
+		if m.total()+int64(size) > m.limit && (m.spare.drop() || m.evict()) {
+			continue
+		}
+		if m.total()+int64(size) > m.limit {
+			m.overruns++
+		}
+		buf = make([]byte, size)
+	}
+	m.inFlight[unsafe.SliceData(buf)] = size
+	m.flying += int64(size)
+	return buf
+}
+
+// free makes a buffer of alloc spare.
+func (m *memory) free(buf []byte) {
+	m.mu.Lock()
+	defer m.unlock()
+	m.land(buf, "Free")
+	m.keep(buf)
+}
+
+// land takes buf off the buffers in flight. Two owners of one buffer would break invariant 2 silently, so one
+// that alloc did not give, or that is back already, ends the program loudly.
+func (m *memory) land(buf []byte, op string) {
+	at := unsafe.SliceData(buf)
+	if size, ok := m.inFlight[at]; !ok || size != len(buf) {
+		panic(fmt.Sprintf("cache: %s of a buffer of %d bytes that is not in flight: freed or added twice?", op, len(buf)))
+	}
+	delete(m.inFlight, at)
+	m.flying -= int64(len(buf))
+}
+
+// recycle makes the buffer of a piece that is in no segment and unpinned spare.
+func (m *memory) recycle(p *piece) {
+	buf := p.buf
+	p.buf = nil
+	m.cached -= int64(len(buf))
+	m.keep(buf)
+}
+
+// keep puts a buffer on the free list and holds that to an eighth of the budget, or one buffer: it is room that
+// could hold pieces, and alloc finds most of its buffers by evicting anyway.
+func (m *memory) keep(buf []byte) {
+	for m.spare.bytes+int64(len(buf)) > m.limit/8 && m.spare.drop() {
+	}
+	m.spare.put(buf)
+	m.shrink()
+}
+
+// evict makes the least useful piece's buffer spare; false when there is none to evict.
+func (m *memory) evict() bool {
+	first, second := &m.protected, &m.probation
+	if m.probation.bytes > m.limit/2 {
+		first, second = second, first
+	}
+	p := first.oldest()
+	if p == nil {
+		p = second.oldest()
+	}
+	if p == nil {
+		return false
+	}
+	p.seg.remove(p)
+	for _, to := range p.s.listeners {
+		m.gone = append(m.gone, loss{to, p.n})
+	}
+	m.cached -= int64(len(p.buf))
+	m.spare.put(p.buf)
+	p.buf = nil
+	return true
+}
+
+// shrink goes back under the limit after an overrun, as far as pins allow.
+func (m *memory) shrink() {
+	for m.total() > m.limit && (m.spare.drop() || m.evict()) {
+	}
+}
+
+func (m *memory) total() int64 { return m.flying + m.cached + m.spare.bytes }
+
+// drop takes all pieces of a torrent out of memory, for good.
+func (m *memory) drop(s *shelf) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	s.dropped = true
+	for _, seg := range []*segment{&m.probation, &m.protected} {
+		for _, p := range seg.list.Values() {
+			if p.s != s {
+				continue
+			}
+			seg.remove(p)
+			if len(p.pins) == 0 {
+				m.recycle(p)
+			}
+		}
+	}
+}
+
+func (m *memory) listen(s *shelf, to *listener) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	s.listeners = append(s.listeners, to)
+}
+
+func (m *memory) forget(s *shelf, to *listener) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	s.listeners = slices.DeleteFunc(s.listeners, func(l *listener) bool { return l == to })
+}
+
+func (m *memory) stats() Stats {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return Stats{
+		Memory: m.total(), MemoryLimit: m.limit, InFlight: m.flying, Pinned: m.pinned, Spare: m.spare.bytes,
+		Overruns: m.overruns, Hits: m.hits, Misses: m.misses,
+	}
+}
+
+// spares are buffers nobody uses, by size. Torrents differ in piece length, so sizes rarely fit each other;
+// what doesn't fit is dropped first when room is needed.
+type spares struct {
+	bySize map[int][][]byte
+	bytes  int64
+}
+
+func (s *spares) put(buf []byte) {
+	s.bySize[len(buf)] = append(s.bySize[len(buf)], buf)
+	s.bytes += int64(len(buf))
+}
+
+func (s *spares) take(size int) []byte {
+	bufs := s.bySize[size]
+	if len(bufs) == 0 {
+		return nil
+	}
+	last := len(bufs) - 1
+	buf := bufs[last]
+	bufs[last] = nil // or the garbage collector would keep it
+	s.bySize[size] = bufs[:last]
+	s.bytes -= int64(size)
+	return buf
+}
+
+// drop leaves one buffer, of any size, to the garbage collector; false when there is none.
+func (s *spares) drop() bool {
+	for size := range s.bySize {
+		if s.take(size) != nil {
+			return true
+		}
+		delete(s.bySize, size)
+	}
+	return false
+}

@@ -1,0 +1,118 @@
+package cache
+
+import (
+	"fmt"
+	"slices"
+)
+
+// Spec describes one torrent to the cache.
+type Spec struct {
+	InfoHash    [20]byte
+	Name        string     // for people, in listings and messages
+	PieceLength int64      // bytes
+	Length      int64      // bytes in all
+	Hashes      [][20]byte // SHA-1 of every piece; not copied, must not change
+
+	// Evicted, if set, is told of each piece that has left memory and disk. It runs on whichever goroutine
+	// made the piece go, an Alloc's among them, so it must neither block nor call the cache; and the piece may
+	// be back by the time it runs, so ask Has before telling others.
+	Evicted func(piece int)
+}
+
+func (s *Spec) check() error {
+	switch {
+	case s.PieceLength <= 0 || s.Length < 0:
+		return fmt.Errorf("cache: torrent %x: piece length %d, length %d", s.InfoHash, s.PieceLength, s.Length)
+	case s.PieceLength > 1<<30:
+		return fmt.Errorf("cache: torrent %x: pieces of %d bytes are too large", s.InfoHash, s.PieceLength)
+	}
+	n := s.Length / s.PieceLength
+	if s.Length%s.PieceLength != 0 {
+		n++
+	}
+	if n != int64(len(s.Hashes)) || n >= 1<<32 {
+		return fmt.Errorf("cache: torrent %x: %d hashes for %d pieces", s.InfoHash, len(s.Hashes), n)
+	}
+	return nil
+}
+
+// same says whether two specs describe the same pieces.
+func (s *Spec) same(o Spec) bool {
+	return s.PieceLength == o.PieceLength && s.Length == o.Length && slices.Equal(s.Hashes, o.Hashes)
+}
+
+// pieceSize returns the bytes of a piece that exists; the last one may be short.
+func (s *Spec) pieceSize(n int) int64 {
+	return min(s.PieceLength, s.Length-int64(n)*s.PieceLength)
+}
+
+// Torrent is a view on one torrent's pieces. Its methods may be called from any goroutine. A piece number
+// out of range is never present; Alloc, Free and Add panic on one.
+type Torrent struct {
+	s      *shelf
+	tell   *listener // nil when nobody listens
+	closed bool      // guarded by s.c.mu
+}
+
+// Close gives the view back. With a torrent's last view its pieces leave memory; those handed out stay
+// readable until they are released. Closing twice does nothing.
+func (t *Torrent) Close() error {
+	c := t.s.c
+	c.mu.Lock()
+	if t.closed {
+		c.mu.Unlock()
+		return nil
+	}
+	t.closed = true
+	t.s.views--
+	last := t.s.views == 0
+	if last {
+		delete(c.shelves, t.s.spec.InfoHash)
+	}
+	c.mu.Unlock()
+	c.mem.forget(t.s, t.tell)
+	if last {
+		c.mem.drop(t.s)
+	}
+	return nil
+}
+
+// Get returns a piece that is in memory, pinned: its bytes stay as they are until release is called.
+// Releasing twice does nothing. It never blocks.
+func (t *Torrent) Get(piece int) (data []byte, release func(), ok bool) {
+	return t.s.c.mem.get(t.s, piece, true)
+}
+
+// Peek is Get for a look that says nothing about what will be wanted again, such as serving a peer.
+func (t *Torrent) Peek(piece int) (data []byte, release func(), ok bool) {
+	return t.s.c.mem.get(t.s, piece, false)
+}
+
+// Load is Get that may also read the disk and hash what it read. It can take as long as the disk does.
+func (t *Torrent) Load(piece int) (data []byte, release func(), ok bool) {
+	return t.Get(piece)
+}
+
+// Has says whether the piece is in memory, or the disk store claims to have it. It never blocks.
+func (t *Torrent) Has(piece int) bool {
+	return t.s.valid(piece) && t.s.c.mem.has(t.s, piece)
+}
+
+// Alloc returns a buffer of the piece's size, charged to the memory budget until Free or Add takes it. Its
+// content is arbitrary. To make room, the least useful pieces are evicted; when all there is is in use, the
+// budget is exceeded and Stats says so.
+func (t *Torrent) Alloc(piece int) []byte {
+	return t.s.c.mem.alloc(int(t.s.size(piece)))
+}
+
+// Free takes back a buffer of Alloc that nobody writes to any more.
+func (t *Torrent) Free(piece int, buf []byte) {
+	t.s.c.mem.free(buf[:t.s.size(piece)])
+}
+
+// Add takes a buffer of Alloc whose content the caller has verified. From here on it is immutable; the caller
+// may read it until it calls release. When the piece is cached already, that copy stays and buf lives just
+// until it is released.
+func (t *Torrent) Add(piece int, buf []byte) (release func()) {
+	return t.s.c.mem.add(t.s, piece, buf[:t.s.size(piece)])
+}
