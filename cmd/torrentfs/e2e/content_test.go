@@ -19,12 +19,14 @@ var ways = []struct {
 	make  func(testing.TB, string, making) torrent
 	seed  func(testing.TB, torrent, seeding) seeder
 	m     making
+	plain bool // the maker leaves out hidden and empty files
 	found bool // through the tracker, else by --peer
 }{
 	{
 		name:  "transmission, found through opentracker",
 		make:  byTransmission,
 		seed:  seedByTransmission,
+		plain: true,
 		found: true,
 	},
 	{
@@ -42,12 +44,12 @@ var ways = []struct {
 	},
 }
 
-// mountShared makes a torrent of path, seeds it and mounts it, in each of the ways.
-func mountShared(t *testing.T, path string, check func(*testing.T, torrent, *mount)) {
+// mountShared makes a torrent of what share gives, seeds it and mounts it, in each of the ways.
+func mountShared(t *testing.T, share func(t testing.TB, plain bool) string, check func(*testing.T, torrent, *mount)) {
 	for _, way := range ways {
 		t.Run(way.name, func(t *testing.T) {
 			needMount(t)
-			made := way.m
+			path, made := share(t, way.plain), way.m
 			if !way.found {
 				tt := way.make(t, path, made)
 				check(t, tt, mountTorrent(t, tt, "--peer", way.seed(t, tt, seeding{}).addr()))
@@ -65,17 +67,20 @@ func mountShared(t *testing.T, path string, check func(*testing.T, torrent, *mou
 }
 
 func TestSingleFile(t *testing.T) {
-	path := write(t, filepath.Join(t.TempDir(), "a single file.bin"), noise(2, 24<<20+4321))
-	mountShared(t, path, func(t *testing.T, tt torrent, m *mount) {
+	share := func(t testing.TB, _ bool) string {
+		return write(t, filepath.Join(t.TempDir(), "a single file.bin"), noise(2, 24<<20+4321))
+	}
+	mountShared(t, share, func(t *testing.T, tt torrent, m *mount) {
 		if got := listing(t, m.dir); !slices.Equal(got, []string{"f 25170145 " + tt.name}) {
 			t.Errorf("the mount shows %q", got)
 		}
-		output(t, "cmp", path, m.path(tt.name))
+		output(t, "cmp", tt.original(tt.name), m.path(tt.name))
 	})
 }
 
-// sampleTree makes a folder with the kinds of files and names that make trouble.
-func sampleTree(t testing.TB) string {
+// sampleTree makes a folder with the kinds of files and names that make trouble; a plain one without the hidden and
+// empty files that transmission-create leaves out.
+func sampleTree(t testing.TB, plain bool) string {
 	root := filepath.Join(t.TempDir(), "a tree")
 	for i, f := range []struct {
 		path string
@@ -95,15 +100,17 @@ func sampleTree(t testing.TB) string {
 		{"z/last", 5},
 		{"z/nothing at the end", 0},
 	} {
+		if plain && (f.size == 0 || strings.HasPrefix(filepath.Base(f.path), ".")) {
+			continue
+		}
 		write(t, filepath.Join(root, f.path), noise(byte(i), f.size))
 	}
 	return root
 }
 
 func TestManyKindsOfFiles(t *testing.T) {
-	root := sampleTree(t)
-	mountShared(t, root, func(t *testing.T, tt torrent, m *mount) {
-		shown := m.path(tt.name)
+	mountShared(t, sampleTree, func(t *testing.T, tt torrent, m *mount) {
+		root, shown := tt.original(tt.name), m.path(tt.name)
 		if got, want := listing(t, shown), listing(t, root); !slices.Equal(got, want) {
 			t.Fatalf("the mount shows\n%s\nshared was\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
 		}
@@ -154,7 +161,7 @@ func listing(t testing.TB, dir string) []string {
 
 // TestReadOnly shows that whatever would change the mount gives EROFS, and that metadata doesn't need a peer.
 func TestReadOnly(t *testing.T) {
-	tt := byTransmission(t, sampleTree(t), making{})
+	tt := byTransmission(t, sampleTree(t, true), making{})
 	m := mountTorrent(t, tt)
 	root := m.path(tt.name)
 	listing(t, root)

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -93,7 +94,7 @@ func outputOf(t testing.TB, cmd *exec.Cmd) string {
 	cmd.Stdout = &out
 	p := start(t, cmd)
 	if code := p.exit(); code != 0 {
-		t.Fatalf("%s: exit code %d\n%s%s", strings.Join(cmd.Args, " "), code, tail(out.Bytes()), tail(p.stderr()))
+		t.Fatalf("%s: exit code %d\n%s", p, code, tail(out.Bytes()))
 	}
 	return out.String()
 }
@@ -133,11 +134,17 @@ func start(t testing.TB, cmd *exec.Cmd) *process {
 	t.Cleanup(func() {
 		p.signal(syscall.SIGKILL)
 		<-p.done
-		if t.Failed() {
-			t.Logf("%s:\n%s", strings.Join(cmd.Args, " "), tail(p.stderr()))
+		if said := p.stderr(); t.Failed() && len(said) > 0 {
+			t.Logf("%s:\n%s", p, tail(said))
 		}
 	})
 	return p
+}
+
+// String is the command line, without the embedded script that may be in it.
+func (p *process) String() string {
+	args := slices.DeleteFunc(slices.Clone(p.cmd.Args), func(arg string) bool { return strings.Contains(arg, "\n") })
+	return strings.Join(args, " ")
 }
 
 func (p *process) signal(s syscall.Signal) { _ = p.cmd.Process.Signal(s) } // it may have ended by itself
@@ -167,7 +174,7 @@ func (p *process) exit() int {
 	case <-p.done:
 	case <-ctx.Done():
 		p.signal(syscall.SIGQUIT) // a Go program tells where it stands
-		p.t.Errorf("%s: still running after %v", strings.Join(p.cmd.Args, " "), patience)
+		p.t.Errorf("%s: still running after %v", p, patience)
 		select {
 		case <-p.done:
 		case <-time.After(10 * time.Second):

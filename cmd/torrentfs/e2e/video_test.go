@@ -20,7 +20,7 @@ func film(t testing.TB, name string) string {
 	need(t, "ffmpeg", "ffprobe")
 	path := filepath.Join(t.TempDir(), name)
 	output(t, "ffmpeg", "-v", "error",
-		"-f", "lavfi", "-i", "testsrc2=size=640x360:rate=25,noise=alls=20:allf=t", "-f", "lavfi", "-i", "sine",
+		"-f", "lavfi", "-i", "testsrc2=size=320x240:rate=25,noise=alls=20:allf=t", "-f", "lavfi", "-i", "sine",
 		"-t", "60", "-c:v", "mpeg4", "-qscale:v", "5", "-c:a", "aac", path)
 	return path
 }
