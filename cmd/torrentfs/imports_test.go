@@ -1,0 +1,64 @@
+package main_test
+
+import (
+	"os/exec"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// arrows are the packages and, for each, the packages of this module that it may import: docs/architecture.md draws
+// them. Tests, and packages made for tests, may reach further.
+var arrows = map[string][]string{
+	"cmd/torrentfs":  {"fs", "cache", "fetch", "fetch/metainfo", "fetch/tracker", "fetch/seed"},
+	"fs":             {"fetch/metainfo"},
+	"cache":          {},
+	"fetch":          {"fetch/metainfo", "fetch/swarm", "fetch/tracker", "fetch/dht"},
+	"fetch/metainfo": {},
+	"fetch/wire":     {"fetch/metainfo"},
+	"fetch/tracker":  {"fetch/metainfo"},
+	"fetch/dht":      {"fetch/metainfo"},
+	"fetch/peer":     {"fetch/wire", "fetch/metainfo"},
+	"fetch/picker":   {},
+	"fetch/seed":     {"fetch/metainfo"},
+	"fetch/swarm":    {"fetch/peer", "fetch/picker", "fetch/metainfo"},
+}
+
+// forTests are the packages that nothing shipped may import.
+var forTests = []string{"fetch/fetchtest", "cmd/torrentfs/bench", "cmd/torrentfs/e2e"}
+
+// soleImporters are the dependencies that one package alone wraps.
+var soleImporters = map[string]string{
+	"bazil.org/fuse":                               "fs",
+	"bazil.org/fuse/fs":                            "fs",
+	"github.com/hashicorp/golang-lru/v2":           "cache",
+	"github.com/hashicorp/golang-lru/v2/simplelru": "cache",
+	"github.com/jackpal/bencode-go":                "fetch/metainfo",
+}
+
+func TestImportsGoOneWay(t *testing.T) {
+	const module = "torrentfs/"
+	out, err := exec.Command("go", "list", "-f", `{{.ImportPath}} {{join .Imports " "}}`, module+"...").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(out)) {
+		fields := strings.Fields(line)
+		pkg := strings.TrimPrefix(fields[0], module)
+		if slices.Contains(forTests, pkg) {
+			continue
+		}
+		allowed, known := arrows[pkg]
+		if !known {
+			t.Errorf("package %s has no place in the drawing", pkg)
+		}
+		for _, imported := range fields[1:] {
+			if sole := soleImporters[imported]; sole != "" && sole != pkg {
+				t.Errorf("%s imports %s, which is for %s alone", pkg, imported, sole)
+			}
+			if ours, ok := strings.CutPrefix(imported, module); ok && !slices.Contains(allowed, ours) {
+				t.Errorf("%s imports %s, against the arrows", pkg, ours)
+			}
+		}
+	}
+}
