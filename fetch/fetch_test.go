@@ -1,0 +1,136 @@
+package fetch_test
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"torrentfs/cache"
+	"torrentfs/fetch"
+	"torrentfs/fetch/metainfo"
+	"torrentfs/fetch/seed"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// content makes a file of n pseudo-random bytes and its torrent.
+func content(tb testing.TB, n int, pieceLength int64) (data []byte, t *metainfo.Torrent, path string) {
+	tb.Helper()
+	data = make([]byte, n)
+	_, _ = io.ReadFull(rand.NewChaCha8([32]byte{1}), data)
+	path = filepath.Join(tb.TempDir(), "content.bin")
+	if err := os.WriteFile(path, data, 0o600); err != nil {
+		tb.Fatal(err)
+	}
+	b, err := metainfo.Create(tb.Context(), path, metainfo.CreateOptions{PieceLength: pieceLength}, nil)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	t, err = metainfo.Parse(b)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return data, t, path
+}
+
+// seeder starts a client that seeds the torrent and returns its address.
+func seeder(tb testing.TB, t *metainfo.Torrent, path string) string {
+	tb.Helper()
+	c, err := fetch.New(fetch.Config{Listen: "127.0.0.1:0", Upload: true})
+	if err != nil {
+		tb.Fatal(err)
+	}
+	tb.Cleanup(func() { _ = c.Close() })
+	store, err := seed.Open(t, filepath.Dir(path))
+	if err != nil {
+		tb.Fatal(err)
+	}
+	if _, err := store.Verify(tb.Context(), nil); err != nil {
+		tb.Fatal(err)
+	}
+	if _, err := c.Add(t, store, fetch.AddOptions{Seed: true}); err != nil {
+		tb.Fatal(err)
+	}
+	return c.Addr().String()
+}
+
+// leech starts a client that reads the torrent from peers.
+func leech(tb testing.TB, t *metainfo.Torrent, memory int64, peers ...string) *fetch.Torrent {
+	tb.Helper()
+	mem, err := cache.New(cache.Config{Memory: memory})
+	if err != nil {
+		tb.Fatal(err)
+	}
+	store, err := mem.Torrent(cache.Spec{InfoHash: t.InfoHash, Name: t.Name, PieceLength: t.PieceLength, Length: t.Length, Hashes: t.Pieces})
+	if err != nil {
+		tb.Fatal(err)
+	}
+	c, err := fetch.New(fetch.Config{InFlight: memory / 2})
+	if err != nil {
+		tb.Fatal(err)
+	}
+	tb.Cleanup(func() {
+		_ = c.Close()
+		_ = mem.Close()
+	})
+	x, err := c.Add(t, store, fetch.AddOptions{Peers: peers})
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return x
+}
+
+// readAll reads the torrent in order, with read-ahead, as a mount does.
+func readAll(tb testing.TB, x *fetch.Torrent, length, window int64) []byte {
+	tb.Helper()
+	ctx, cancel := context.WithTimeout(tb.Context(), time.Minute)
+	defer cancel()
+	got := make([]byte, length)
+	for off := int64(0); off < length; off += 128 << 10 {
+		n := min(128<<10, length-off)
+		if off%(1<<20) == 0 {
+			x.Ahead(1, off, window, 0)
+		}
+		if err := x.ReadAt(ctx, got[off:off+n], off); err != nil {
+			tb.Fatalf("read at %d: %v (%+v)", off, err, x.Stats())
+		}
+	}
+	return got
+}
+
+func TestReadFromSeeders(t *testing.T) {
+	for _, pieceLength := range []int64{16 << 10, 50000, 1 << 20, 8 << 20} {
+		t.Run(fmt.Sprint(pieceLength), func(t *testing.T) {
+			data, torrent, path := content(t, 20<<20+12345, pieceLength)
+			x := leech(t, torrent, 64<<20, seeder(t, torrent, path), seeder(t, torrent, path))
+			if got := readAll(t, x, torrent.Length, 8<<20); !bytes.Equal(got, data) {
+				t.Fatal("the bytes differ")
+			}
+			t.Logf("%+v", x.Stats().Stats)
+		})
+	}
+}
+
+func BenchmarkSequential(b *testing.B) {
+	const size = 512 << 20
+	_, torrent, path := content(b, size, 1<<20)
+	var seeders []string
+	for range 4 {
+		seeders = append(seeders, seeder(b, torrent, path))
+	}
+	b.SetBytes(size)
+	for b.Loop() {
+		x := leech(b, torrent, 256<<20, seeders...)
+		readAll(b, x, torrent.Length, 64<<20)
+		b.Logf("%+v", x.Stats().Stats)
+		_ = x.Close()
+	}
+}

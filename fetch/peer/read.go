@@ -1,0 +1,195 @@
+package peer
+
+import (
+	"fmt"
+	"time"
+
+	"torrentfs/fetch/wire"
+)
+
+// read is the reader goroutine: messages come in, blocks go to their sinks, and what happened goes to the swarm in
+// batches, each posted just before the reader would wait for the peer.
+func (c *Conn) read() error {
+	limit := max((c.torrent.Pieces+7)/8+1, maxExtended)
+	rd := wire.NewReader(c.nc, limit)
+	r := reader{c: c}
+	deadline := time.Time{}
+	for {
+		if !rd.Buffered() {
+			r.flush()
+			// Moving the deadline costs a lock in the runtime's poller, so not for every message.
+			if now := time.Now(); deadline.Sub(now) < idleTimeout/2 {
+				deadline = now.Add(idleTimeout)
+				if err := c.nc.SetReadDeadline(deadline); err != nil {
+					return err
+				}
+			}
+		}
+		m, err := rd.Next()
+		if err == nil {
+			err = r.handle(m)
+		}
+		if err != nil {
+			r.flush()
+			return err
+		}
+	}
+}
+
+// reader is the reader goroutine's own state.
+type reader struct {
+	c           *Conn
+	batch       *Batch
+	begun       bool  // a message that may not follow others (bitfield) has had its chance
+	unrequested int64 // bytes of blocks that nobody asked for
+}
+
+func (r *reader) add(it Item) {
+	if r.batch == nil {
+		r.batch = batches.Get().(*Batch)
+		r.batch.Conn = r.c
+	}
+	r.batch.Items = append(r.batch.Items, it)
+	if len(r.batch.Items) >= maxItems {
+		r.flush()
+	}
+}
+
+func (r *reader) flush() {
+	if r.batch != nil {
+		r.batch.At = time.Now()
+		r.c.post(r.batch)
+		r.batch = nil
+	}
+}
+
+// handle checks one message against what is allowed, serves what is the connection's own business, and adds the rest to
+// the batch.
+func (r *reader) handle(m wire.Message) error {
+	c := r.c
+	first := !r.begun
+	if m.ID != wire.KeepAlive && m.ID != wire.Extended {
+		r.begun = true
+	}
+	it := Item{ID: m.ID, Ext: m.Ext, Index: m.Index, Begin: m.Begin, Length: m.Length}
+	switch m.ID {
+	case wire.Have, wire.Request, wire.Cancel, wire.Piece, wire.Reject, wire.AllowedFast, wire.Suggest:
+		if m.Index >= uint32(c.torrent.Pieces) {
+			return violation("%v of piece %d out of %d", m.ID, m.Index, c.torrent.Pieces)
+		}
+	}
+	switch m.ID {
+	case wire.HaveAll, wire.HaveNone, wire.Reject, wire.AllowedFast, wire.Suggest:
+		if !c.features.Fast {
+			return violation("%v without the fast extension", m.ID)
+		}
+	}
+	switch m.ID {
+	case wire.Piece:
+		return r.block(m, it)
+	case wire.Request:
+		return c.enqueue(m)
+	case wire.Cancel:
+		c.dequeue(m)
+		return nil
+	case wire.Bitfield:
+		if !first {
+			return violation("a late bitfield")
+		}
+		if err := checkBits(m.Data, c.torrent.Pieces); err != nil {
+			return err
+		}
+		it.Data = append([]byte(nil), m.Data...)
+	case wire.HaveAll, wire.HaveNone:
+		if !first {
+			return violation("a late %v", m.ID)
+		}
+	case wire.Choke:
+		if !c.features.Fast {
+			// Without the fast extension a choke drops every request; with it each is rejected in words.
+			c.mu.Lock()
+			clear(c.pending)
+			c.mu.Unlock()
+		}
+	case wire.Reject:
+		c.mu.Lock()
+		delete(c.pending, key(m.Index, m.Begin))
+		c.mu.Unlock()
+	case wire.Extended:
+		if !c.features.Extended {
+			return violation("an extended message without the extension protocol")
+		}
+		it.Data = append([]byte(nil), m.Data...)
+	case wire.Unchoke, wire.Interested, wire.NotInterested, wire.Have, wire.AllowedFast:
+	default: // keep-alives, suggestions, and messages that are not known: nothing to do
+		return nil
+	}
+	r.add(it)
+	return nil
+}
+
+// block puts a block in its place.
+func (r *reader) block(m wire.Message, it Item) error {
+	c := r.c
+	c.mu.Lock()
+	req, asked := c.pending[key(m.Index, m.Begin)]
+	delete(c.pending, key(m.Index, m.Begin))
+	c.mu.Unlock()
+	switch {
+	case !asked:
+		if r.unrequested += int64(len(m.Data)); r.unrequested > maxUnrequested {
+			return violation("%d bytes that nobody asked for", r.unrequested)
+		}
+	case int(req.length) != len(m.Data):
+		return violation("a block of %d bytes instead of %d", len(m.Data), req.length)
+	default:
+		it.Stored = req.sink.Put(m.Begin, m.Data)
+	}
+	r.add(it)
+	return nil
+}
+
+// checkBits checks a bitfield's length and that its spare bits are zero (BEP 3).
+func checkBits(bits []byte, n int) error {
+	if len(bits) != (n+7)/8 {
+		return violation("a bitfield of %d bytes for %d pieces", len(bits), n)
+	}
+	if spare := n % 8; spare != 0 && bits[len(bits)-1]<<spare != 0 {
+		return violation("a bitfield with spare bits set")
+	}
+	return nil
+}
+
+// enqueue takes a request of the peer's, or rejects it.
+func (c *Conn) enqueue(m wire.Message) error {
+	if m.Length == 0 || m.Length > maxServed {
+		return violation("a request of %d bytes", m.Length)
+	}
+	c.mu.Lock()
+	if c.unchoked && c.torrent.Source != nil && len(c.serve) < ReqQ {
+		c.serve = append(c.serve, m)
+	} else {
+		c.reject(m)
+	}
+	over := len(c.out) > maxOut
+	c.mu.Unlock()
+	if over {
+		return fmt.Errorf("the peer does not read and goes on asking")
+	}
+	c.poke()
+	return nil
+}
+
+// dequeue drops a request that the peer took back; BEP 6 wants it rejected.
+func (c *Conn) dequeue(m wire.Message) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for i, r := range c.serve {
+		if r.Index == m.Index && r.Begin == m.Begin && r.Length == m.Length {
+			c.serve = append(c.serve[:i], c.serve[i+1:]...)
+			c.reject(r)
+			c.poke()
+			return
+		}
+	}
+}

@@ -1,0 +1,230 @@
+package swarm
+
+import (
+	"cmp"
+	"slices"
+	"time"
+
+	"torrentfs/fetch/picker"
+)
+
+// assumedRate is how fast, in bytes a second, a reader is taken to be that takes what it can get; it places the deadlines
+// of its read-ahead among those of readers with a pace.
+const assumedRate = 32 << 20
+
+// demand is what readers want: for each piece that is missing, who waits for it and by when the others come to it.
+type demand struct {
+	targets map[int]*target
+	cursors map[uint64]cursor
+	idle    []*target // targets without a build, the most urgent last once sorted
+	sorted  bool
+}
+
+// target is a piece that somebody wants and that is not in the store.
+type target struct {
+	index    int
+	waiters  []*want
+	class    picker.Class
+	deadline time.Duration
+	build    *build // nil until there is room for its buffer
+}
+
+// cursor is a window in pieces, [lo, hi).
+type cursor struct{ lo, hi int }
+
+func newDemand() demand {
+	return demand{targets: make(map[int]*target), cursors: make(map[uint64]cursor)}
+}
+
+// want takes in a read that misses pieces.
+func (l *loop) want(w *want) {
+	for _, piece := range w.pieces {
+		if data, release, ok := l.store.Get(piece); ok { // it came in the meantime
+			w.ready <- delivery{piece, data, release}
+			continue
+		}
+		t := l.target(piece)
+		t.waiters = append(t.waiters, w)
+		if len(t.waiters) == 1 {
+			t.urge(l, picker.Blocked, l.now)
+		}
+	}
+}
+
+// leave forgets a read that gave up. What it wanted keeps its blocks, with a lower priority or none.
+func (l *loop) leave(w *want) {
+	for _, piece := range w.pieces {
+		t := l.demand.targets[piece]
+		if t == nil {
+			continue
+		}
+		if i := slices.Index(t.waiters, w); i >= 0 {
+			t.waiters = slices.Delete(t.waiters, i, i+1)
+			if len(t.waiters) == 0 {
+				t.urge(l, picker.Ahead, l.now)
+				l.dismiss(t)
+			}
+		}
+	}
+	w.drain()
+}
+
+// takeAhead takes in what cursors said since the last time.
+func (l *loop) takeAhead() {
+	a := &l.ahead
+	a.mu.Lock()
+	if len(a.said) == 0 {
+		a.mu.Unlock()
+		return
+	}
+	said := a.said
+	a.said = make(map[uint64]window)
+	a.mu.Unlock()
+	for id, w := range said {
+		l.moveCursor(id, w)
+	}
+}
+
+// moveCursor gives a cursor a new window: pieces that only the old one held are wanted no more.
+func (l *loop) moveCursor(id uint64, w window) {
+	length := l.cfg.Torrent.PieceLength
+	old, next := l.demand.cursors[id], cursor{}
+	if w.n > 0 && !l.cfg.Seed {
+		next = cursor{int(w.off / length), int((w.off + w.n + length - 1) / length)}
+		l.demand.cursors[id] = next
+	} else {
+		delete(l.demand.cursors, id)
+	}
+	rate := float64(w.rate)
+	if rate <= 0 {
+		rate = assumedRate
+	}
+	for i := next.lo; i < next.hi; i++ {
+		inOld := i >= old.lo && i < old.hi
+		t := l.demand.targets[i]
+		if t == nil {
+			if inOld || l.store.Has(i) {
+				continue
+			}
+			t = l.target(i)
+		}
+		distance := float64(max(int64(i)*length-w.off, 0))
+		due := l.now + time.Duration(distance/rate*float64(time.Second))
+		if len(t.waiters) == 0 && (t.class != picker.Ahead || due < t.deadline) {
+			t.urge(l, picker.Ahead, due)
+		}
+	}
+	for i := old.lo; i < old.hi; i++ {
+		if i >= next.lo && i < next.hi {
+			continue
+		}
+		if t := l.demand.targets[i]; t != nil {
+			l.dismiss(t)
+		}
+	}
+}
+
+// target is the target of a piece, made if need be.
+func (l *loop) target(piece int) *target {
+	t := l.demand.targets[piece]
+	if t == nil {
+		t = &target{index: piece, class: picker.Background}
+		l.demand.targets[piece] = t
+		l.demand.idle = append(l.demand.idle, t)
+		l.demand.sorted = false
+	}
+	return t
+}
+
+// urge gives a target its class and deadline.
+func (t *target) urge(l *loop, class picker.Class, deadline time.Duration) {
+	t.class, t.deadline = class, deadline
+	if t.build == nil {
+		l.demand.sorted = false
+	} else if !t.build.complete() {
+		l.members.picker.Want(t.index, class, deadline)
+	}
+}
+
+// dismiss forgets a target that nobody wants any more; its build is given up, unless it only waits for its hash.
+func (l *loop) dismiss(t *target) {
+	if len(t.waiters) > 0 || l.demand.covered(t.index) || t.build != nil && t.build.complete() {
+		return
+	}
+	delete(l.demand.targets, t.index)
+	if t.build != nil {
+		l.park(t)
+		return
+	}
+	if i := slices.Index(l.demand.idle, t); i >= 0 {
+		l.demand.idle = slices.Delete(l.demand.idle, i, i+1)
+	}
+}
+
+// covered reports whether a cursor's window holds the piece.
+func (d *demand) covered(piece int) bool {
+	for _, c := range d.cursors {
+		if piece >= c.lo && piece < c.hi {
+			return true
+		}
+	}
+	return false
+}
+
+// activate gives the most urgent targets their buffers, as far as the budget goes. A reader that waits displaces
+// read-ahead.
+func (l *loop) activate() {
+	d := &l.demand
+	if len(d.idle) == 0 {
+		return
+	}
+	if !d.sorted {
+		slices.SortFunc(d.idle, func(a, b *target) int { return -a.compare(b) })
+		d.sorted = true
+	}
+	for len(d.idle) > 0 {
+		t := d.idle[len(d.idle)-1]
+		size := l.cfg.Torrent.PieceSize(t.index)
+		if !l.builds.room(size) && !l.makeRoom(t, size) {
+			return
+		}
+		d.idle = d.idle[:len(d.idle)-1]
+		l.build(t)
+	}
+}
+
+func (t *target) compare(o *target) int {
+	return cmp.Or(cmp.Compare(t.class, o.class), cmp.Compare(t.deadline, o.deadline), cmp.Compare(t.index, o.index))
+}
+
+// makeRoom takes the buffers of less urgent targets away until there is room for t.
+func (l *loop) makeRoom(t *target, size int64) bool {
+	if l.builds.dropParked(l.store); l.builds.room(size) {
+		return true
+	}
+	if t.class != picker.Blocked {
+		return false
+	}
+	var least *target
+	for _, o := range l.demand.targets {
+		if o.build != nil && len(o.waiters) == 0 && !o.build.complete() && (least == nil || o.compare(least) > 0) {
+			least = o
+		}
+	}
+	if least == nil {
+		return false
+	}
+	l.abandon(least)
+	l.demand.idle = append([]*target{least}, l.demand.idle...) // the least urgent stands first
+	return l.builds.room(size) || l.makeRoom(t, size)
+}
+
+// answer gives a verified piece to those who wait for it and forgets the target.
+func (l *loop) answer(t *target) {
+	for _, w := range t.waiters {
+		if data, release, ok := l.store.Get(t.index); ok {
+			w.ready <- delivery{t.index, data, release}
+		}
+	}
+	delete(l.demand.targets, t.index)
+}

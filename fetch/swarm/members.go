@@ -1,0 +1,256 @@
+package swarm
+
+import (
+	"log/slog"
+	"net/netip"
+	"time"
+
+	"torrentfs/fetch/metainfo"
+	"torrentfs/fetch/peer"
+	"torrentfs/fetch/picker"
+	"torrentfs/fetch/wire"
+)
+
+// members are the peers that we are connected to, and the picker that plans for them.
+type members struct {
+	all    map[*peer.Conn]*member
+	byID   map[int]*member
+	nextID int
+	picker *picker.Picker
+	pieces int
+}
+
+// member is a connected peer.
+type member struct {
+	id         int // the picker's number for it
+	conn       *peer.Conn
+	candidate  *candidate // nil for a peer that dialled us from nowhere known
+	addr       netip.AddrPort
+	hello      wire.ExtendedHandshake
+	gone       bool
+	weWant     bool // we said that we are interested
+	theyWant   bool // the peer is interested
+	unchoked   bool // we serve it
+	choking    bool // it does not serve us
+	has        bool // it has some piece
+	downloaded int64
+	wasted     int64
+	rate       [2]rate // bytes a second, down and up
+	suspicion  int     // failed pieces that it had a part in
+	joined     time.Duration
+}
+
+func newMembers(t *metainfo.Torrent) members {
+	return members{
+		all: make(map[*peer.Conn]*member), byID: make(map[int]*member),
+		picker: picker.New(t.Length, t.PieceLength), pieces: t.NumPieces(),
+	}
+}
+
+// join takes a connection in. cand is where it was found, nil when the peer dialled us.
+func (l *loop) join(c *peer.Conn, cand *candidate) {
+	addr := c.Addr()
+	if reason := l.unwelcome(c, addr); reason != "" {
+		l.cfg.Logger.Debug("connection refused", "peer", addr, "reason", reason)
+		c.Close()
+		l.pool.left(cand, false, l.now)
+		return
+	}
+	m := &member{id: l.members.nextID, conn: c, candidate: cand, addr: addr, choking: true, joined: l.now}
+	l.members.nextID++
+	l.members.all[c], l.members.byID[m.id] = m, m
+	l.members.picker.AddPeer(m.id, c.RTT())
+	if cand != nil {
+		cand.member = m
+	}
+	c.Start(l.bits(), &l.wg)
+	l.cfg.Logger.Debug("connected", "peer", addr, "rtt", c.RTT().Round(time.Microsecond), "incoming", c.Incoming())
+}
+
+// unwelcome says why a connection is not taken in.
+func (l *loop) unwelcome(c *peer.Conn, addr netip.AddrPort) string {
+	if l.ctx.Err() != nil {
+		return "closing"
+	}
+	if l.pool.banned(addr) {
+		return "banned"
+	}
+	if len(l.members.all) >= l.cfg.MaxPeers {
+		return "no room"
+	}
+	for _, m := range l.members.all {
+		if m.conn.ID() == c.ID() {
+			return "connected already"
+		}
+	}
+	return ""
+}
+
+// bits are the pieces that we say we have; nil for none.
+func (l *loop) bits() []byte {
+	if !l.cfg.Upload {
+		return nil
+	}
+	n := l.members.pieces
+	bits := make([]byte, (n+7)/8)
+	some := false
+	for i := range n {
+		if l.store.Has(i) {
+			bits[i/8] |= 0x80 >> (i % 8)
+			some = true
+		}
+	}
+	if !some {
+		return nil
+	}
+	return bits
+}
+
+// batch takes in what a peer did.
+func (l *loop) batch(b *peer.Batch) {
+	defer b.Recycle()
+	m := l.members.all[b.Conn]
+	if m == nil {
+		return
+	}
+	now := min(b.At.Sub(l.start), l.now)
+	for i := range b.Items {
+		l.item(m, &b.Items[i], now)
+	}
+	if b.Err != nil {
+		l.part(m, b.Err)
+	}
+}
+
+// item takes in one message of a peer's.
+func (l *loop) item(m *member, it *peer.Item, now time.Duration) {
+	p := l.members.picker
+	switch it.ID {
+	case wire.Piece:
+		l.block(m, it, now)
+	case wire.Choke:
+		m.choking = true
+		p.SetChoked(m.id, true)
+	case wire.Unchoke:
+		m.choking = false
+		p.SetChoked(m.id, false)
+	case wire.Interested:
+		m.theyWant = true
+		l.admit(m)
+	case wire.NotInterested:
+		m.theyWant = false
+		l.unchoke(m, false)
+	case wire.Have:
+		p.AddHave(m.id, int(it.Index), l.members.pieces)
+		l.interest(m)
+	case wire.Bitfield:
+		p.SetBits(m.id, it.Data, full(it.Data, l.members.pieces))
+		l.interest(m)
+	case wire.HaveAll:
+		p.SetBits(m.id, nil, true)
+		l.interest(m)
+	case wire.Reject:
+		p.Rejected(m.id, int(it.Index), int64(it.Begin), now)
+	case wire.AllowedFast:
+		p.AllowFast(m.id, int(it.Index))
+	case wire.Extended:
+		l.extended(m, it)
+	}
+}
+
+// full reports whether a bitfield has all n pieces.
+func full(bits []byte, n int) bool {
+	for i := range n / 8 {
+		if bits[i] != 0xff {
+			return false
+		}
+	}
+	return n%8 == 0 || bits[n/8] == 0xff<<(8-n%8)
+}
+
+// block takes in a block that has been put in its place, or came for nothing.
+func (l *loop) block(m *member, it *peer.Item, now time.Duration) {
+	n := int64(it.Length)
+	m.downloaded += n
+	l.meters.downloaded += n
+	if m.candidate != nil {
+		m.candidate.delivered = true
+	}
+	if !it.Stored {
+		m.wasted += n
+		l.meters.wasted += n
+	}
+	l.members.picker.Received(m.id, int(it.Index), int64(it.Begin), n, it.Stored, now)
+	if it.Stored {
+		l.arrived(m, int(it.Index), int64(it.Begin))
+	}
+}
+
+// interest tells a peer that has something that we want it. That is said once and stays, so that a seek need not wait for
+// an unchoke.
+func (l *loop) interest(m *member) {
+	if !m.weWant && !l.cfg.Seed {
+		m.weWant = true
+		m.conn.Send(wire.Message{ID: wire.Interested})
+	}
+}
+
+// extended takes in a message of the extension protocol.
+func (l *loop) extended(m *member, it *peer.Item) {
+	switch it.Ext {
+	case 0:
+		h, err := wire.ParseExtendedHandshake(it.Data)
+		if err != nil {
+			l.cfg.Logger.Debug("bad extension handshake", "peer", m.addr, "err", err)
+			return
+		}
+		m.hello = h
+		l.members.picker.SetQueue(m.id, h.ReqQ)
+	case extDontHave:
+		if index, ok := wire.ParseDontHave(it.Data); ok && int(index) < l.members.pieces {
+			l.members.picker.DropHave(m.id, int(index), l.members.pieces)
+		}
+	}
+}
+
+// part forgets a peer whose connection has ended.
+func (l *loop) part(m *member, err error) {
+	m.gone = true
+	l.members.picker.RemovePeer(m.id)
+	delete(l.members.all, m.conn)
+	delete(l.members.byID, m.id)
+	l.meters.uploaded += m.conn.Uploaded()
+	l.pool.left(m.candidate, m.downloaded > 0, l.now)
+	l.cfg.Logger.Debug("disconnected", "peer", m.addr, "err", err, "downloaded", m.downloaded)
+	l.dial()
+	l.fillSlots()
+}
+
+// request has the picker decide, and sends what it decided.
+func (l *loop) request() (wake time.Duration) {
+	requests, cancels, wake := l.members.picker.Step(l.now)
+	for _, c := range cancels {
+		if m := l.members.byID[c.Peer]; m != nil {
+			m.conn.Cancel(uint32(c.Piece), uint32(c.Begin))
+		}
+	}
+	for _, r := range requests {
+		m, t := l.members.byID[r.Peer], l.demand.targets[r.Piece]
+		if m == nil || t == nil || t.build == nil {
+			l.cfg.Logger.Error("a request without a peer or a piece", slog.Any("request", r))
+			continue
+		}
+		m.conn.Request(uint32(r.Piece), uint32(r.Begin), uint32(r.Length), t.build.asm)
+	}
+	return wake
+}
+
+// announceHave tells all peers of a piece that we hold now.
+func (l *loop) announceHave(index int) {
+	if !l.cfg.Upload {
+		return
+	}
+	for _, m := range l.members.all {
+		m.conn.Send(wire.Message{ID: wire.Have, Index: uint32(index)})
+	}
+}

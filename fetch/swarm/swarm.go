@@ -1,0 +1,249 @@
+// Package swarm downloads the pieces of one torrent that readers want, from the peers it is given. One goroutine, the
+// event loop, owns every changing relationship: who wants which piece, which block is asked of whom, what each peer has.
+// Everything else talks to it over channels, and it never blocks: it hashes nothing, touches no disk and resolves no name.
+// It finds no peers (that is package fetch's affair) and decides no order of blocks (package picker's).
+package swarm
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net"
+	"runtime"
+	"sync"
+	"time"
+
+	"torrentfs/fetch/metainfo"
+	"torrentfs/fetch/peer"
+	"torrentfs/fetch/wire"
+)
+
+// Store keeps verified pieces. Its methods are safe for concurrent use; all but Load return at once. A release func ends
+// the use of the bytes it came with; until then they stay where they are, unchanged.
+type Store interface {
+	// Get returns a piece that is in memory.
+	Get(piece int) (data []byte, release func(), ok bool)
+	// Has reports whether Load is likely to find the piece.
+	Has(piece int) bool
+	// Load returns a piece from memory or from a slower place, verified; it may block on a disk.
+	Load(piece int) (data []byte, release func(), ok bool)
+	// Alloc returns a buffer of the piece's size, which counts in the store's budget of memory.
+	Alloc(piece int) []byte
+	// Free takes back a buffer from Alloc that nobody writes to any more.
+	Free(piece int, buf []byte)
+	// Add takes over a buffer from Alloc that holds the verified piece; nobody may write to it from here on.
+	Add(piece int, buf []byte) (release func())
+}
+
+// Config is what a swarm is made of. All fields are read once.
+type Config struct {
+	Torrent  *metainfo.Torrent
+	Store    Store
+	PeerID   [20]byte
+	Port     uint16 // where we accept connections; 0: nowhere
+	Version  string // our client's name and version, as the extension handshake says it
+	InFlight int64  // bytes of incomplete pieces held at once; at least two pieces are
+	MaxPeers int    // connections
+	Upload   bool   // serve what we hold
+	Seed     bool   // want nothing
+	Dial     func(ctx context.Context, addr string) (net.Conn, error)
+	Logger   *slog.Logger
+}
+
+// ErrClosed is returned by reads of a swarm that was closed.
+var ErrClosed = errors.New("the torrent was closed")
+
+// Swarm is a running swarm. Its methods are safe for concurrent use.
+type Swarm struct {
+	cfg   Config
+	store Store
+	link  *peer.Torrent
+
+	wants  chan *want         // reads that miss something
+	leaves chan *want         // reads that gave up
+	calls  chan func(*loop)   // everything rare
+	events chan *peer.Batch   // what peers did
+	hashes chan hashJob       // to the hash workers
+	hashed chan hashResult    // and back
+	ahead  aheadTable         // what cursors said, until the loop looks
+	cancel context.CancelFunc // ends the loop and all dials
+	done   chan struct{}      // closed when the loop no longer reads its channels
+	wg     sync.WaitGroup     // every goroutine of the swarm
+
+	loop    *loop // touched by its own goroutine only, until that has ended
+	closing sync.Once
+}
+
+// New starts a swarm, which runs until Close.
+func New(cfg Config) *Swarm {
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	s := &Swarm{
+		cfg: cfg, store: cfg.Store, cancel: cancel,
+		wants: make(chan *want), leaves: make(chan *want), calls: make(chan func(*loop)),
+		events: make(chan *peer.Batch, 64), hashes: make(chan hashJob, hashers()), hashed: make(chan hashResult, 4*hashers()),
+		ahead: newAheadTable(), done: make(chan struct{}),
+	}
+	s.link = &peer.Torrent{
+		InfoHash: cfg.Torrent.InfoHash, PeerID: cfg.PeerID, Pieces: cfg.Torrent.NumPieces(),
+		Hello: wire.ExtendedHandshake{
+			Messages: map[string]uint8{wire.ExtDontHave: extDontHave},
+			Port:     cfg.Port, Version: cfg.Version, ReqQ: peer.ReqQ, MetadataSize: int64(len(cfg.Torrent.Info)),
+		},
+		Events: s.events, Done: s.done,
+	}
+	if cfg.Upload {
+		s.link.Source = cfg.Store
+	}
+	l := newLoop(s, ctx)
+	s.loop = l
+	s.wg.Add(1 + hashers())
+	go func() {
+		defer s.wg.Done()
+		l.run()
+	}()
+	for range hashers() {
+		go func() {
+			defer s.wg.Done()
+			s.hash()
+		}()
+	}
+	return s
+}
+
+func hashers() int { return runtime.GOMAXPROCS(0) }
+
+// extDontHave is the number under which we take lt_donthave messages (BEP 54).
+const extDontHave = 3
+
+// Close ends the swarm: blocked reads return ErrClosed, connections are closed, and all its goroutines have ended when
+// it returns.
+func (s *Swarm) Close() {
+	s.closing.Do(func() {
+		s.cancel()
+		s.wg.Wait()
+		s.loop.discard()
+	})
+}
+
+// call runs f on the loop and waits for its end; false when the swarm is closed.
+func (s *Swarm) call(f func(*loop)) bool {
+	ran := make(chan struct{})
+	select {
+	case s.calls <- func(l *loop) { f(l); close(ran) }:
+		<-ran
+		return true
+	case <-s.done:
+		return false
+	}
+}
+
+// Link is what a connection needs to know of the torrent, for peers that dial us.
+func (s *Swarm) Link() *peer.Torrent { return s.link }
+
+// Accept takes over a connection whose peer dialled us; it is closed if there is no room.
+func (s *Swarm) Accept(c *peer.Conn) {
+	if !s.call(func(l *loop) { l.join(c, nil) }) {
+		c.Close()
+	}
+}
+
+// loop is the event loop's state: only its goroutine touches it.
+type loop struct {
+	*Swarm
+	ctx     context.Context //nolint:containedctx // the loop's own lifetime, for the dials that it starts
+	start   time.Time
+	now     time.Duration // since start, read once per event
+	demand  demand
+	builds  builds
+	members members
+	pool    candidates
+	choker  choker
+	meters  meters
+}
+
+func newLoop(s *Swarm, ctx context.Context) *loop {
+	l := &loop{Swarm: s, ctx: ctx, start: time.Now()}
+	l.demand = newDemand()
+	l.builds = newBuilds(s.cfg)
+	l.members = newMembers(s.cfg.Torrent)
+	l.pool = newCandidates()
+	return l
+}
+
+// run is the event loop.
+func (l *loop) run() {
+	defer l.shutdown()
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	timer := time.NewTimer(time.Hour)
+	defer timer.Stop()
+	for {
+		select {
+		case <-l.ctx.Done():
+			return
+		case w := <-l.wants:
+			l.tell()
+			l.want(w)
+		case w := <-l.leaves:
+			l.leave(w)
+		case <-l.ahead.wake:
+			l.tell()
+		case f := <-l.calls:
+			l.tell()
+			f(l)
+		case b := <-l.events:
+			l.tell()
+			l.batch(b)
+			l.drain()
+		case r := <-l.hashed:
+			l.tell()
+			l.verified(r)
+		case <-timer.C:
+		case <-tick.C:
+			l.tell()
+			l.sweep()
+		}
+		l.tell()
+		l.takeAhead()
+		l.activate()
+		if wake := l.request(); wake > 0 {
+			timer.Reset(max(wake-l.now, time.Millisecond))
+		} else {
+			timer.Stop()
+		}
+	}
+}
+
+// tell reads the clock.
+func (l *loop) tell() { l.now = time.Since(l.start) }
+
+// drain takes the batches that are here already, so that one look at the picker serves them all.
+func (l *loop) drain() {
+	for range cap(l.events) {
+		select {
+		case b := <-l.events:
+			l.batch(b)
+		default:
+			return
+		}
+	}
+}
+
+// shutdown releases what the loop holds; it reads no channel after.
+func (l *loop) shutdown() {
+	close(l.done)
+	for _, m := range l.members.all {
+		m.conn.Close()
+	}
+	close(l.hashes)
+}
+
+// sweep does what need not be done at once.
+func (l *loop) sweep() {
+	l.measure()
+	l.dial()
+	l.rechoke()
+}
