@@ -37,7 +37,7 @@ type mount struct {
 }
 
 // isolated are the flags that keep a mount from looking for peers anywhere but where the test says.
-var isolated = []string{"--no-dht", "--no-pex", "--no-lsd", "--listen", "127.0.0.1:0"}
+var isolated = []string{"--listen", "127.0.0.1:0"}
 
 // mountTorrent mounts a torrent at a new directory and waits until it is usable. At the end of the test at the latest it
 // is ended as by Ctrl-C, and must then exit cleanly.
