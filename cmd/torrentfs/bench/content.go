@@ -54,11 +54,11 @@ func check(p []byte, off int64) error {
 
 // A torrent is a file of known content with its .torrent.
 type torrent struct {
-	dir    string // holds fileName
-	size   int64
-	piece  int64
-	info   []byte // the bencoded info dictionary
-	hash   [20]byte
+	dir   string // holds fileName
+	size  int64
+	piece int64
+	info  []byte // the bencoded info dictionary
+	hash  [20]byte
 }
 
 // shelf makes torrents once and keeps them.

@@ -79,6 +79,7 @@ func (r reader) start(ctx context.Context, s *swarm, work string) (*mounted, err
 	m.file = filepath.Join(m.dir, fileName)
 	m.cmd = r.mount(s.torrent, data, m.dir)
 	m.cmd.Stdout, m.cmd.Stderr = m.log, m.log
+	m.cmd.WaitDelay = time.Second
 	m.cmd.Env = append(os.Environ(), "HOME="+data)
 	m.began = time.Now()
 	if err := m.cmd.Start(); err != nil {

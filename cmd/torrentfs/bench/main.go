@@ -1,0 +1,229 @@
+// Command bench measures how fast a torrent's bytes reach a program: through torrentfs and, in the same run
+// and from the same swarm, by other clients. Seeders are libtorrent's, the tracker is opentracker, distance
+// and rate come from fetchtest.Shape, and every byte read passes the kernel's mount.
+//
+// It never judges correctness beyond a look at some of the bytes: that is the tests' work.
+//
+//	go run ./cmd/torrentfs/bench                            everything, about a quarter of an hour
+//	go run ./cmd/torrentfs/bench -case lan -runs 1          one case, once
+//	go run ./cmd/torrentfs/bench -case 'play*' -readers torrentfs
+//
+// docs/benchmarks.md says what each case is and holds the latest figures.
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// bench is one run of the program.
+type bench struct {
+	work    string // a directory of its own, removed at the end
+	local   string // a file on a local disk with the content's beginning
+	shelf   shelf
+	readers []reader
+	rounds  int
+	runs    int
+	log     io.Writer
+}
+
+func main() {
+	if err := run(); err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(1)
+	}
+}
+
+func run() error {
+	var (
+		only    = flag.String("case", "", "cases to run, separated by commas; * stands for any characters (all)")
+		rounds  = flag.Int("runs", 3, "rounds of each case; figures are medians over them")
+		names   = flag.String("readers", "", "readers to run, separated by commas (all there are)")
+		noRival = flag.Bool("no-rivals", false, "run torrentfs alone")
+		scale   = flag.Float64("scale", 1, "multiply the files' sizes")
+		asJSON  = flag.Bool("json", false, "print JSON, with every run, instead of tables")
+		out     = flag.String("o", "", "write the JSON to this file besides")
+		binary  = flag.String("torrentfs", "", "the torrentfs to measure (built from this tree)")
+		extra   = flag.String("torrentfs-flags", "", "more flags for torrentfs mount, separated by spaces")
+		dir     = flag.String("dir", "", "where to work: 5 GiB, best in memory (/dev/shm, else the temporary directory)")
+		list    = flag.Bool("list", false, "list the cases and readers, and end")
+	)
+	flag.Parse()
+	if flag.NArg() > 0 {
+		return fmt.Errorf("unexpected argument %q", flag.Arg(0))
+	}
+	chosen, err := choose(split(*only))
+	if err != nil {
+		return err
+	}
+	if *list {
+		for _, c := range chosen {
+			fmt.Printf("%-12s %s (%s)\n", c.Name, c.About, strings.Join(c.Readers, ", "))
+		}
+		return nil
+	}
+	if *rounds < 1 || *scale <= 0 {
+		return errors.New("-runs and -scale must be positive")
+	}
+
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	b := &bench{rounds: *rounds, log: os.Stderr}
+	if b.work, err = workDir(*dir); err != nil {
+		return err
+	}
+	defer os.RemoveAll(b.work)
+	b.shelf.dir = b.work
+	disk, err := os.MkdirTemp("", "torrentfs-bench-local-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(disk)
+	b.local = filepath.Join(disk, fileName)
+
+	if err := b.gather(ctx, *binary, strings.Fields(*extra)); err != nil {
+		return err
+	}
+	if *noRival {
+		*names = "torrentfs"
+	}
+	if n := split(*names); n != nil {
+		b.readers = slices.DeleteFunc(b.readers, func(r reader) bool { return !slices.Contains(n, r.name) })
+	}
+	if len(b.readers) == 0 {
+		return errors.New("none of the readers asked for is here")
+	}
+	report := b.all(ctx, chosen, *scale)
+	if err := ctx.Err(); err != nil && len(report.Results) == 0 {
+		return err
+	}
+	report.judge()
+	js, err := json.MarshalIndent(report, "", "  ")
+	if err != nil {
+		return err
+	}
+	if *out != "" {
+		if err := os.WriteFile(*out, append(js, '\n'), 0o644); err != nil {
+			return err
+		}
+	}
+	if *asJSON {
+		fmt.Println(string(js))
+	} else {
+		report.print(os.Stdout)
+	}
+	return ctx.Err()
+}
+
+func split(s string) []string {
+	if s == "" {
+		return nil
+	}
+	return strings.Split(s, ",")
+}
+
+// workDir makes a directory to work in under dir, which by default is in memory, so that no disk is measured.
+func workDir(dir string) (string, error) {
+	if dir == "" {
+		var room syscall.Statfs_t
+		const need = 5 * gib
+		if syscall.Statfs("/dev/shm", &room) == nil && int64(room.Bavail)*room.Bsize > need {
+			dir = "/dev/shm"
+		}
+	}
+	work, err := os.MkdirTemp(dir, "torrentfs-bench-")
+	if err != nil {
+		return "", err
+	}
+	return work, os.Chmod(work, 0o755) // opentracker looks into it as nobody
+}
+
+// gather finds the readers this machine has, torrentfs first.
+func (b *bench) gather(ctx context.Context, binary string, extra []string) error {
+	for _, need := range []string{python, "opentracker", "fusermount3"} {
+		if _, err := exec.LookPath(need); err != nil {
+			return fmt.Errorf("%w (apt-get install python3-libtorrent opentracker fuse3; for the rivals also btfs aria2)", err)
+		}
+	}
+	if binary == "" {
+		binary = filepath.Join(b.work, "torrentfs")
+		if out, err := exec.CommandContext(ctx, "go", "build", "-o", binary, "torrentfs/cmd/torrentfs").CombinedOutput(); err != nil {
+			fmt.Fprintf(b.log, "torrentfs does not build, so it is left out: %v\n%s", err, lastLines(string(out)))
+			binary = ""
+		}
+	}
+	b.readers = append(b.readers, drain)
+	if binary != "" {
+		b.readers = append(b.readers, torrentfs(binary, extra))
+	}
+	b.readers = append(b.readers, rivals()...)
+	return nil
+}
+
+// all runs the cases, every reader once a round and each round beginning with another reader, so that
+// whatever else the machine does falls on all alike.
+func (b *bench) all(ctx context.Context, chosen []Case, scale float64) *Report {
+	began := time.Now()
+	report := &Report{Date: began.Format(time.DateOnly), Machine: thisMachine(), Rounds: b.rounds, Readers: map[string]string{}}
+	for _, c := range chosen {
+		c := c.scaled(scale)
+		res := &Result{Case: c}
+		var readers []reader
+		for _, name := range c.Readers {
+			for _, r := range b.readers {
+				if r.name == name {
+					readers = append(readers, r)
+					report.Readers[r.name] = r.about
+					res.Rows = append(res.Rows, &Row{Reader: r.name})
+				}
+			}
+		}
+		if len(readers) == 0 {
+			continue
+		}
+		report.Results = append(report.Results, res)
+		for round := range b.rounds {
+			for i := range readers {
+				i = (i + round) % len(readers)
+				if ctx.Err() != nil {
+					return report
+				}
+				sample, err := c.measure(ctx, b, &c, readers[i], uint64(round))
+				if err != nil {
+					sample.Error = err.Error()
+				}
+				res.Rows[i].Runs = append(res.Rows[i].Runs, sample)
+				b.progress(began, &c, readers[i], round, sample)
+			}
+		}
+	}
+	report.Took = time.Since(began).Seconds()
+	return report
+}
+
+// progress says on one line what a run gave.
+func (b *bench) progress(began time.Time, c *Case, r reader, round int, s Sample) {
+	one := &Result{Case: *c, Rows: []*Row{{Reader: r.name, Runs: []Sample{s}}}}
+	var parts []string
+	for _, col := range columns {
+		if cell, ok := col.cell(one, one.Rows[0]); ok {
+			parts = append(parts, col.head+" "+cell)
+		}
+	}
+	if s.Error != "" {
+		parts = append(parts, s.Error)
+	}
+	fmt.Fprintf(b.log, "%4.0fs %s %d %s: %s\n", time.Since(began).Seconds(), c.Name, round+1, r.name, strings.Join(parts, "; "))
+}
