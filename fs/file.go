@@ -1,0 +1,70 @@
+package fs
+
+import (
+	"context"
+	"errors"
+	"sync/atomic"
+	"time"
+
+	"bazil.org/fuse"
+	fusefs "bazil.org/fuse/fs"
+)
+
+const (
+	// echo is for how long after a read timed out the kernel's second attempt at it is expected.
+	echo = time.Second
+	// echoTimeout is what such an attempt gets: time for data that is at hand by now, not for peers.
+	echoTimeout = 100 * time.Millisecond
+)
+
+// A file is a file of a torrent.
+type file struct {
+	readOnly
+	stat
+	tree    *Tree
+	content Content
+	path    string // in the torrent
+	begin   int64  // of its first byte in the torrent
+	piece   int64  // length of a piece
+
+	late atomic.Pointer[lateRead] // the newest
+}
+
+// A lateRead is a read that timed out. Where the kernel read ahead for a program, it answers the failure by
+// reading the one page that the program waits for once more, and that would take the whole time again.
+type lateRead struct {
+	off, n int64
+	at     time.Time
+}
+
+func (f *file) Attr(_ context.Context, a *fuse.Attr) error {
+	f.fill(a)
+	return nil
+}
+
+// Open keeps what the kernel has cached: the content never changes.
+func (f *file) Open(_ context.Context, req *fuse.OpenRequest, resp *fuse.OpenResponse) (fusefs.Handle, error) {
+	if !req.Flags.IsReadOnly() {
+		return nil, errReadOnly
+	}
+	resp.Flags |= fuse.OpenKeepCache
+	return newHandle(f), nil
+}
+
+// read fills p from the file's offset off, within the mount's time limit.
+func (f *file) read(ctx context.Context, p []byte, off int64) error {
+	limit := f.tree.readTimeout
+	l := f.late.Load()
+	again := l != nil && off < l.off+l.n && l.off < off+int64(len(p)) && time.Since(l.at) < echo
+	if again {
+		limit = min(limit, echoTimeout)
+	}
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	defer context.AfterFunc(f.tree.life, cancel)()
+	err := f.content.ReadAt(ctx, p, f.begin+off)
+	if err != nil && !again && errors.Is(ctx.Err(), context.DeadlineExceeded) {
+		f.late.Store(&lateRead{off, int64(len(p)), time.Now()})
+	}
+	return err
+}

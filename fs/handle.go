@@ -1,0 +1,104 @@
+package fs
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"bazil.org/fuse"
+)
+
+// A handle is an open file: one for every open, shared by those who inherited or duplicated it.
+type handle struct {
+	file *file
+
+	mu       sync.Mutex // over what follows; held while Content.Ahead is called, so that hints arrive in order
+	ahead    *readahead
+	released bool
+}
+
+func newHandle(f *file) *handle {
+	return &handle{file: f, ahead: newReadahead(f.size, f.piece, f.tree.readAhead)}
+}
+
+// Read answers with all the bytes asked for that the file has, or with an error. A shorter answer would make
+// the kernel believe that the file ends there.
+func (h *handle) Read(ctx context.Context, req *fuse.ReadRequest, resp *fuse.ReadResponse) error {
+	n := min(int64(req.Size), h.file.size-req.Offset)
+	if n <= 0 {
+		return nil
+	}
+	data := resp.Data[:n] // made by the serving loop, of the size asked for
+	c := h.began(req.Offset, n)
+	err := h.file.read(ctx, data, req.Offset)
+	h.finished(c)
+	if err != nil {
+		if f := h.file; ctx.Err() == nil && f.tree.life.Err() == nil {
+			f.tree.log.Warn("read failed", "file", f.path, "offset", req.Offset, "bytes", n, "error", err)
+		}
+		return errno(ctx, err)
+	}
+	resp.Data = data
+	return nil
+}
+
+// began tells Content what is likely to follow a read before that read waits, so that both are fetched at once.
+func (h *handle) began(off, n int64) *cursor {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.released {
+		return nil
+	}
+	open := h.ahead.open
+	c, hints := h.ahead.begin(time.Now(), off, n, h.file.tree.windowLimit())
+	h.tell(hints, open)
+	return c
+}
+
+func (h *handle) finished(c *cursor) {
+	if c == nil {
+		return
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.ahead.finish(c, time.Now())
+}
+
+// Flush is called whenever a descriptor of the file is closed. There may be others, but then the next read
+// announces what it needs again; and the last one's Release may be long in coming: the kernel holds it back
+// while a read is under way, even one that was made for a program that has been killed.
+func (h *handle) Flush(context.Context, *fuse.FlushRequest) error {
+	h.withdraw(false)
+	return nil
+}
+
+// Release is called when the last descriptor and the last mapping of the file are gone.
+func (h *handle) Release(context.Context, *fuse.ReleaseRequest) error {
+	h.withdraw(true)
+	return nil
+}
+
+func (h *handle) withdraw(released bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.released = h.released || released
+	open := h.ahead.open
+	h.tell(h.ahead.withdrawAll(), open)
+}
+
+// tell passes hints on; open is how many windows the handle had before. It is called with mu held.
+func (h *handle) tell(hints []hint, open int) {
+	for _, hint := range hints {
+		h.file.content.Ahead(hint.cursor, h.file.begin+hint.off, hint.n, hint.rate)
+	}
+	if d := h.ahead.open - open; d != 0 {
+		h.file.tree.windows.Add(int64(d))
+	}
+}
+
+// windowLimit returns the most that one window may take now, in bytes. Two windows may be as large as they
+// like; more have to share what these two would take, so that what is fetched ahead for one reader doesn't
+// push what was fetched for another out of the cache before it is read.
+func (t *Tree) windowLimit() int64 {
+	return 2 * t.readAhead / max(2, t.windows.Load())
+}

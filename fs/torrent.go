@@ -1,0 +1,135 @@
+package fs
+
+import (
+	"fmt"
+	"os"
+	"strings"
+	"time"
+
+	fusefs "bazil.org/fuse/fs"
+
+	"torrentfs/fetch/metainfo"
+)
+
+// Add shows a torrent at the root: its file, or its folder. A name that is taken already gets a number, as in
+// "name (2).ext", in the order of the calls. A torrent can be added once.
+func (t *Tree) Add(mi *metainfo.Torrent, c Content) error {
+	b := builder{tree: t, meta: mi, content: c, mtime: mtime(mi.Created, t.root.made)}
+	b.top = dir{stat: stat{inode: rootInode}, children: make(map[string]fusefs.Node, 1)}
+	for i := range mi.Files {
+		if err := b.add(&mi.Files[i]); err != nil {
+			return err
+		}
+	}
+	if len(b.top.children) == 0 { // nothing but padding
+		b.top.children[mi.Name] = b.newDir(mi.Name)
+	}
+	node, ok := b.top.children[mi.Name]
+	if !ok || len(b.top.children) != 1 {
+		return fmt.Errorf("torrent %s: its files are not all in %q", mi.InfoHash, mi.Name)
+	}
+	b.list(&b.top)
+	return t.root.add(mi, node, b.files)
+}
+
+// A builder makes the nodes of one torrent.
+type builder struct {
+	tree    *Tree
+	meta    *metainfo.Torrent
+	content Content
+	mtime   time.Time
+	files   int
+
+	top      dir    // stands for the root
+	last     *dir   // where the file before went, and
+	lastPath string // its path: files of one directory mostly follow each other
+}
+
+func (b *builder) add(f *metainfo.File) error {
+	if f.Padding {
+		return nil
+	}
+	parent, base := &b.top, f.Path
+	if i := strings.LastIndexByte(f.Path, '/'); i >= 0 {
+		var err error
+		if parent, err = b.dir(f.Path[:i]); err != nil {
+			return err
+		}
+		base = f.Path[i+1:]
+	}
+	if _, taken := parent.children[base]; taken || base == "" {
+		return fmt.Errorf("torrent %s: no place for the file %q", b.meta.InfoHash, f.Path)
+	}
+	mode := os.FileMode(0o444)
+	if f.Executable {
+		mode = 0o555
+	}
+	b.files++
+	parent.children[base] = &file{
+		stat:    stat{inode: inode(b.meta.InfoHash, f.Path), mode: mode, links: 1, size: f.Length, mtime: b.mtime},
+		tree:    b.tree,
+		content: b.content,
+		path:    f.Path,
+		begin:   f.Offset,
+		piece:   b.meta.PieceLength,
+	}
+	return nil
+}
+
+// dir returns the directory at path, made with its parents where it isn't there yet.
+func (b *builder) dir(path string) (*dir, error) {
+	if b.last != nil && b.lastPath == path {
+		return b.last, nil
+	}
+	d := &b.top
+	for end := 0; end < len(path); end++ {
+		begin := end
+		if i := strings.IndexByte(path[begin:], '/'); i >= 0 {
+			end = begin + i
+		} else {
+			end = len(path)
+		}
+		name := path[begin:end]
+		switch child := d.children[name].(type) {
+		case nil:
+			if name == "" {
+				return nil, fmt.Errorf("torrent %s: bad path %q", b.meta.InfoHash, path)
+			}
+			sub := b.newDir(path[:end])
+			d.children[name] = sub
+			d.links++
+			d = sub
+		case *dir:
+			d = child
+		default:
+			return nil, fmt.Errorf("torrent %s: %q is both a file and a directory", b.meta.InfoHash, path[:end])
+		}
+	}
+	b.last, b.lastPath = d, path
+	return d, nil
+}
+
+func (b *builder) newDir(path string) *dir {
+	return &dir{
+		stat:     stat{inode: inode(b.meta.InfoHash, path), mode: os.ModeDir | 0o555, links: 2, mtime: b.mtime},
+		children: make(map[string]fusefs.Node),
+	}
+}
+
+// list makes the listings of all directories below d.
+func (b *builder) list(d *dir) {
+	for _, n := range d.children {
+		if sub, ok := n.(*dir); ok {
+			sub.entries = list(sub.children, sub.inode, d.inode)
+			b.list(sub)
+		}
+	}
+}
+
+// mtime is when a torrent was created if it says so in earnest, or else when it was mounted.
+func mtime(created, mounted time.Time) time.Time {
+	if created.Unix() <= 0 || created.After(mounted.AddDate(1, 0, 0)) {
+		return mounted
+	}
+	return created
+}
