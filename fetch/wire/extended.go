@@ -28,12 +28,12 @@ type ExtendedHandshake struct {
 
 // extendedDict is how ExtendedHandshake stands in bencode.
 type extendedDict struct {
-	M            map[string]int64 `bencode:"m"`
-	P            int64            `bencode:"p"`
-	V            string           `bencode:"v"`
-	ReqQ         int64            `bencode:"reqq"`
-	MetadataSize int64            `bencode:"metadata_size"`
-	UploadOnly   int64            `bencode:"upload_only"`
+	M            map[string]int `bencode:"m"`
+	P            int64          `bencode:"p"`
+	V            string         `bencode:"v"`
+	ReqQ         int64          `bencode:"reqq"`
+	MetadataSize int64          `bencode:"metadata_size"`
+	UploadOnly   int64          `bencode:"upload_only"`
 }
 
 // maxReqQ keeps a peer's boast from sizing anything.
