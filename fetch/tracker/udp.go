@@ -132,7 +132,7 @@ func (c *Client) adopt(addr netip.AddrPort, conn packetConn) *session {
 		s = &session{
 			conn:       conn,
 			connecting: make(chan struct{}, 1),
-			waiting:    make(map[uint32]chan<- datagram),
+			waiting:    make(map[uint32]waiter),
 		}
 		s.idle = time.AfterFunc(udpIdle, func() { c.expire(addr, s) })
 		c.sessions[addr] = s
@@ -253,8 +253,22 @@ type session struct {
 	mu      sync.Mutex
 	id      uint64
 	idUntil time.Time
-	waiting map[uint32]chan<- datagram // capacity 1 each, by transaction id
-	broken  error                      // why the reader ended
+	waiting map[uint32]waiter // by transaction id
+	broken  error             // why the reader ended
+}
+
+// waiter is a request that waits for its reply.
+type waiter struct {
+	action  uint32
+	replies chan<- datagram // capacity 1
+}
+
+// put passes on the first of the replies.
+func (w waiter) put(d datagram) {
+	select {
+	case w.replies <- d:
+	default:
+	}
 }
 
 // datagram is a reply, or why there can be none.
@@ -285,15 +299,14 @@ func (s *session) read() {
 	s.failAll(net.ErrClosed, true)
 }
 
-// deliver passes a reply to the one who sent the request of its transaction, if there is one.
+// deliver passes a reply to the request of its transaction. It has to be of that request's action, or an error.
 func (s *session) deliver(p []byte) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if w := s.waiting[binary.BigEndian.Uint32(p[4:])]; w != nil {
-		select {
-		case w <- datagram{p: bytes.Clone(p)}:
-		default:
-		}
+	action := binary.BigEndian.Uint32(p)
+	w, ok := s.waiting[binary.BigEndian.Uint32(p[4:])]
+	if ok && (action == w.action || action == actionError) {
+		w.put(datagram{p: bytes.Clone(p)})
 	}
 }
 
@@ -305,10 +318,7 @@ func (s *session) failAll(err error, forGood bool) {
 		s.broken = err
 	}
 	for _, w := range s.waiting {
-		select {
-		case w <- datagram{err: err}:
-		default:
-		}
+		w.put(datagram{err: err})
 	}
 }
 
@@ -358,8 +368,8 @@ func (s *session) forget(id uint64) {
 	}
 }
 
-// exchange sends a request, whose transaction id it fills in, and returns the reply to it: one of the request's
-// action or an error. Whatever else comes is ignored. After wait it gives up with errNoReply.
+// exchange sends a request, whose transaction id it fills in, and returns the reply to it, which is at least 8 bytes
+// long. After wait it gives up with errNoReply.
 func (s *session) exchange(ctx context.Context, p []byte, wait time.Duration) ([]byte, error) {
 	replies := make(chan datagram, 1)
 	if err := s.register(p, replies); err != nil {
@@ -371,26 +381,19 @@ func (s *session) exchange(ctx context.Context, p []byte, wait time.Duration) ([
 	}
 	patience := time.NewTimer(wait)
 	defer patience.Stop()
-	asked := binary.BigEndian.Uint32(p[8:])
-	for {
-		select {
-		case d := <-replies:
-			if d.err != nil {
-				return nil, d.err
-			}
-			if action := binary.BigEndian.Uint32(d.p); action == asked || action == actionError {
-				return d.p, nil
-			}
-		case <-patience.C:
-			return nil, errNoReply
-		case <-ctx.Done():
-			return nil, ctx.Err()
-		}
+	select {
+	case d := <-replies:
+		return d.p, d.err
+	case <-patience.C:
+		return nil, errNoReply
+	case <-ctx.Done():
+		return nil, ctx.Err()
 	}
 }
 
-// register draws a transaction id that can't be guessed, writes it into the request p, and has its reply passed to w.
-func (s *session) register(p []byte, w chan<- datagram) error {
+// register draws a transaction id that can't be guessed, writes it into the request p, and has the reply to it passed
+// on.
+func (s *session) register(p []byte, replies chan<- datagram) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.broken != nil {
@@ -399,8 +402,8 @@ func (s *session) register(p []byte, w chan<- datagram) error {
 	for {
 		rand.Read(p[12:16]) // never fails
 		id := binary.BigEndian.Uint32(p[12:])
-		if s.waiting[id] == nil {
-			s.waiting[id] = w
+		if _, taken := s.waiting[id]; !taken {
+			s.waiting[id] = waiter{binary.BigEndian.Uint32(p[8:]), replies}
 			return nil
 		}
 	}
