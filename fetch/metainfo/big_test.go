@@ -24,8 +24,6 @@ func manyPieces(n int) []byte {
 	return fmt.Appendf(nil, "d4:infod6:lengthi%de4:name1:x12:piece lengthi16384e6:pieces%see", n*16384, bstr(strings.Repeat("x", 20*n)))
 }
 
-func bstr(s string) string { return fmt.Sprintf("%d:%s", len(s), s) }
-
 func BenchmarkParseFiles(b *testing.B) {
 	data := manyFiles(200_000)
 	b.SetBytes(int64(len(data)))

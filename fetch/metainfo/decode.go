@@ -85,18 +85,20 @@ func fit(dst []byte, v value, t reflect.Type) ([]byte, bool) {
 	}
 	switch t.Kind() {
 	case reflect.String:
-		_, ok := v.str()
-		return fitWhole(dst, v, ok)
+		s, ok := v.str()
+		return fitString(dst, s, ok)
 	case reflect.Int, reflect.Int8, reflect.Int16, reflect.Int32, reflect.Int64:
 		n, ok := v.integer()
-		return fitWhole(dst, v, ok && !t.OverflowInt(n))
+		return fitInt(dst, n, ok && !t.OverflowInt(n))
 	case reflect.Uint, reflect.Uint8, reflect.Uint16, reflect.Uint32, reflect.Uint64:
 		n, ok := v.integer()
-		return fitWhole(dst, v, ok && n >= 0 && !t.OverflowUint(uint64(n)))
+		return fitInt(dst, n, ok && n >= 0 && !t.OverflowUint(uint64(n)))
 	case reflect.Interface:
-		_, isInt := v.integer()
-		_, isStr := v.str()
-		return fitWhole(dst, v, isInt || isStr)
+		if s, ok := v.str(); ok {
+			return fitString(dst, s, ok)
+		}
+		n, ok := v.integer()
+		return fitInt(dst, n, ok)
 	case reflect.Slice:
 		return fitList(dst, v, t.Elem())
 	case reflect.Struct:
@@ -108,11 +110,19 @@ func fit(dst []byte, v value, t reflect.Type) ([]byte, bool) {
 	}
 }
 
-func fitWhole(dst []byte, v value, ok bool) ([]byte, bool) {
+func fitString(dst, s []byte, ok bool) ([]byte, bool) {
 	if !ok {
 		return dst, false
 	}
-	return append(dst, v...), true
+	return appendString(dst, s), true
+}
+
+func fitInt(dst []byte, n int64, ok bool) ([]byte, bool) {
+	if !ok {
+		return dst, false
+	}
+	dst = strconv.AppendInt(append(dst, 'i'), n, 10)
+	return append(dst, 'e'), true
 }
 
 func fitList(dst []byte, v value, elem reflect.Type) ([]byte, bool) {

@@ -67,7 +67,7 @@ func (t *Torrent) parseFiles(info value, bi bencodeInfo) error {
 type entry struct {
 	File
 	components []string // safe
-	dir        int      // of the tree
+	place      name     // in the tree
 	target     []string // of a symbolic link, safe, from the root folder (BEP 47)
 }
 
@@ -83,18 +83,9 @@ func (t *Torrent) parseList(list value) error {
 	if len(entries) == 0 {
 		return errors.New("torrent has an empty list of files")
 	}
-	names := newTree(len(entries))
-	for i := range entries {
-		if e := &entries[i]; !e.Padding {
-			e.dir = names.addDir(e.components)
-		}
-	}
-	for i := range entries {
-		e := &entries[i]
-		if last := len(e.components) - 1; !e.Padding {
-			e.components[last] = names.addFile(e.dir, e.components[last])
-		}
-		e.Path = t.Name + "/" + strings.Join(e.components, "/")
+	uniqueNames(entries)
+	for i, e := range entries {
+		entries[i].Path = t.Name + "/" + strings.Join(e.components, "/")
 	}
 	entries = resolveLinks(entries)
 	t.Files = make([]File, len(entries))
@@ -102,6 +93,27 @@ func (t *Torrent) parseList(list value) error {
 		t.Files[i] = e.File
 	}
 	return nil
+}
+
+// uniqueNames renames files so that no two, and no file and folder, share a path. Padding is not shown, so it
+// doesn't count.
+func uniqueNames(entries []entry) {
+	t := newTree(len(entries))
+	for i, e := range entries {
+		if !e.Padding {
+			entries[i].place = t.addDir(e.components)
+		}
+	}
+	var left []int
+	for i, e := range entries {
+		if !e.Padding && !t.claim(e.place) {
+			left = append(left, i)
+		}
+	}
+	for _, i := range left {
+		e := entries[i]
+		e.components[len(e.components)-1] = t.rename(e.place)
+	}
 }
 
 // parseFile checks one entry and lays it behind the files before it.

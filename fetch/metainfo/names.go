@@ -66,8 +66,8 @@ type name struct {
 	base string
 }
 
-// tree gives each file of a torrent a path of its own. Directories keep their names, and of files with the
-// same path the first does; the others become "name (2).ext" and so on, in the order of the torrent.
+// tree gives each file of a torrent a path of its own. Directories keep their names, so all are entered first,
+// and so does the first of the files with one path; what is left over then becomes "name (2).ext" and so on.
 type tree struct {
 	dirs  map[name]int
 	files map[name]bool
@@ -78,9 +78,9 @@ func newTree(files int) *tree {
 	return &tree{dirs: make(map[name]int), files: make(map[name]bool, files), last: make(map[name]int)}
 }
 
-// addDir enters the directory of a path with these components, all but the last being directories. All
-// directories are entered before the first file.
-func (t *tree) addDir(components []string) (dir int) {
+// addDir enters the directories on the path of a file and returns its place.
+func (t *tree) addDir(components []string) name {
+	dir := 0
 	for _, base := range components[:len(components)-1] {
 		n := name{dir, base}
 		next, ok := t.dirs[n]
@@ -90,32 +90,30 @@ func (t *tree) addDir(components []string) (dir int) {
 		}
 		dir = next
 	}
-	return dir
+	return name{dir, components[len(components)-1]}
 }
 
-// addFile enters a file of the directory and returns the name it got.
-func (t *tree) addFile(dir int, base string) string {
-	n := name{dir, base}
-	if t.free(n) {
-		t.files[n] = true
-		return base
+// claim takes a place for a file, and reports whether it was free.
+func (t *tree) claim(n name) bool {
+	if _, isDir := t.dirs[n]; isDir || t.files[n] {
+		return false
 	}
-	stem, ext := splitExt(base)
-	// Room for the longest number, whatever the number: so that two families of names, told apart by their
-	// stems, never meet and no name is tried twice.
-	stem = cut(stem, maxName-len(ext)-len(" (2147483647)"))
-	family := name{dir, stem + ext}
+	t.files[n] = true
+	return true
+}
+
+// rename takes the next free place for a file that can't have its own, and returns its name there.
+func (t *tree) rename(n name) string {
+	stem, ext := splitExt(n.base)
+	// Room for the longest number (there are fewer files than maxTokens), whatever the number: so that two
+	// families of names, told apart by their stems, never meet and no name is tried twice.
+	stem = cut(stem, maxName-len(ext)-len(" (9999999)"))
+	family := name{n.dir, stem + ext}
 	for number := max(t.last[family], 1) + 1; ; number++ {
 		n.base = fmt.Sprintf("%s (%d)%s", stem, number, ext)
-		if t.free(n) {
-			t.files[n] = true
+		if t.claim(n) {
 			t.last[family] = number
 			return n.base
 		}
 	}
-}
-
-func (t *tree) free(n name) bool {
-	_, isDir := t.dirs[n]
-	return !isDir && !t.files[n]
 }

@@ -14,7 +14,7 @@ const (
 	maxDepth = 100
 	// maxTokens bounds the number of values and keys: some forty for each of 200,000 files.
 	maxTokens = 8 << 20
-	// maxDigits is enough for every 64-bit number.
+	// maxDigits is that of the largest integer that 64 bits hold without a sign.
 	maxDigits = 20
 )
 
@@ -97,9 +97,6 @@ func (s *scanner) integer() error {
 func (s *scanner) str() (span, error) {
 	n, pos := 0, s.pos
 	for ; pos < len(s.b) && isDigit(s.b[pos]); pos++ {
-		if pos-s.pos == maxDigits {
-			return span{}, errors.New("string length has too many digits")
-		}
 		// Once n passes the buffer the string cannot fit, so n never overflows.
 		if n = n*10 + int(s.b[pos]-'0'); n > len(s.b) {
 			return span{}, errors.New("string is longer than what is left")
