@@ -48,7 +48,13 @@ func report(w io.Writer, err error) int {
 		fmt.Fprintf(w, "%s: %s\nTry '%s --help'.\n", path, usage.msg, path)
 		return exitUsage
 	}
-	fmt.Fprintf(w, "torrentfs: %v\n", err)
+	causes := []error{err}
+	if joined, ok := err.(interface{ Unwrap() []error }); ok {
+		causes = joined.Unwrap()
+	}
+	for _, cause := range causes {
+		fmt.Fprintf(w, "torrentfs: %v\n", cause)
+	}
 	return exitFailure
 }
 

@@ -22,6 +22,7 @@ var (
 	_ pflag.Value = (*countValue)(nil)
 	_ pflag.Value = (*choiceValue)(nil)
 	_ pflag.Value = (*hostPortValue)(nil)
+	_ pflag.Value = (*listenValue)(nil)
 )
 
 // sizeValue is a number of bytes, written 64MiB, 10GB or 1048576.
@@ -144,6 +145,21 @@ func (v *hostPortValue) Set(s string) error {
 
 func (v *hostPortValue) String() string { return strings.Join(*v, ",") }
 func (*hostPortValue) Type() string     { return "HOST:PORT" }
+
+// listenValue is where to listen: a port, and the address of an interface if not on all.
+type listenValue string
+
+func (v *listenValue) Set(s string) error {
+	host, port, err := net.SplitHostPort(s)
+	if err != nil || strings.Contains(host, "/") || port != "0" && !validPort(port) {
+		return fmt.Errorf("%q is not an address; write :6881, 192.0.2.7:6881 or [2001:db8::7]:6881", s)
+	}
+	*v = listenValue(s)
+	return nil
+}
+
+func (v *listenValue) String() string { return string(*v) }
+func (*listenValue) Type() string     { return "ADDR" }
 
 func validPort(s string) bool {
 	n, err := strconv.ParseUint(s, 10, 16)

@@ -112,17 +112,11 @@ func printInfo(w io.Writer, t *metainfo.Torrent) error {
 			line(key, printable(value))
 		}
 	}
-	size := func(n int64) string {
-		if n < humanize.KiByte {
-			return plural(int(n), "byte")
-		}
-		return fmt.Sprintf("%s (%s bytes)", humanize.IBytes(uint64(n)), humanize.Comma(n))
-	}
 	line("name", printable(info.Name))
 	line("info-hash", info.InfoHash)
-	line("piece length", size(info.PieceLength))
+	line("piece length", byteCount(info.PieceLength))
 	line("pieces", humanize.Comma(int64(info.Pieces)))
-	line("total size", size(info.TotalSize))
+	line("total size", byteCount(info.TotalSize))
 	if info.Private {
 		line("private", "yes: its trackers alone are asked for peers")
 	} else {

@@ -58,6 +58,6 @@ only what is read, and a little ahead of it, is downloaded, and every byte is ve
 	root.SetVersionTemplate("{{.Version}}\n")
 	root.SetFlagErrorFunc(flagError)
 	logs.register(root)
-	root.AddCommand(newInfo(), newVersion())
+	root.AddCommand(newMount(&logs), newUnmount(), newInfo(), newDemo(&logs), newVersion())
 	return root
 }

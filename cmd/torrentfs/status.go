@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"fmt"
 	"io"
 	"os"
@@ -41,20 +40,29 @@ func (s *screen) live() bool { return s.tty != nil }
 const clearLine = "\r\x1b[K"
 
 // Write puts whole log lines above the status line.
-func (s *screen) Write(p []byte) (int, error) {
+func (s *screen) Write(p []byte) (int, error) { return s.write(s.w, p) }
+
+// above returns a writer to w that leaves the status line alone, should both be the same terminal.
+func (s *screen) above(w io.Writer) io.Writer {
+	return writerFunc(func(p []byte) (int, error) { return s.write(w, p) })
+}
+
+type writerFunc func(p []byte) (int, error)
+
+func (f writerFunc) Write(p []byte) (int, error) { return f(p) }
+
+// write puts p on w while the status line is out of the way.
+func (s *screen) write(w io.Writer, p []byte) (int, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.line == "" {
-		return s.w.Write(p)
+		return w.Write(p)
 	}
-	var b bytes.Buffer
-	b.WriteString(clearLine)
-	b.Write(p)
-	b.WriteString(s.line)
-	if _, err := s.w.Write(b.Bytes()); err != nil {
-		return 0, err
-	}
-	return len(p), nil
+	// A terminal that is gone is no reason to stop.
+	_, _ = io.WriteString(s.w, clearLine)
+	n, err := w.Write(p)
+	_, _ = io.WriteString(s.w, s.line)
+	return n, err
 }
 
 // setLine shows the line that render returns for the width of the terminal, in columns; nil takes it away.
@@ -84,7 +92,6 @@ func (s *screen) setLine(render func(width int) string) {
 		shown = "" // the line is the shell's by now
 	}
 	s.line = line
-	// A terminal that is gone is no reason to stop.
 	_, _ = io.WriteString(s.w, shown)
 }
 
@@ -172,15 +179,4 @@ func (s *stall) observe(now time.Time, snap snapshot, patience time.Duration) bo
 	}
 	s.told = true
 	return true
-}
-
-func plural(n int, noun string) string {
-	if n == 1 {
-		return "1 " + noun
-	}
-	return fmt.Sprintf("%d %ss", n, noun)
-}
-
-func formatRate(bytesPerSecond float64) string {
-	return humanize.Bytes(uint64(max(bytesPerSecond, 0))) + "/s"
 }

@@ -1,9 +1,12 @@
 package main
 
 import (
+	"fmt"
 	"strconv"
 	"strings"
 	"unicode"
+
+	"github.com/dustin/go-humanize"
 )
 
 // printable returns a stranger's text with everything escaped that could do something to a terminal.
@@ -24,4 +27,32 @@ func shellQuote(s string) string {
 		return s
 	}
 	return "'" + strings.ReplaceAll(printable(s), "'", `'\''`) + "'"
+}
+
+// shellQuoteAll returns words as part of a shell's command line.
+func shellQuoteAll(words []string) string {
+	var quoted []string
+	for _, word := range words {
+		quoted = append(quoted, shellQuote(word))
+	}
+	return strings.Join(quoted, " ")
+}
+
+// byteCount returns n bytes in words, exactly and, if they are many, also rounded.
+func byteCount(n int64) string {
+	if n < humanize.KiByte {
+		return plural(int(n), "byte")
+	}
+	return fmt.Sprintf("%s (%s bytes)", humanize.IBytes(uint64(n)), humanize.Comma(n))
+}
+
+func plural(n int, noun string) string {
+	if n == 1 {
+		return "1 " + noun
+	}
+	return fmt.Sprintf("%d %ss", n, noun)
+}
+
+func formatRate(bytesPerSecond float64) string {
+	return humanize.Bytes(uint64(max(bytesPerSecond, 0))) + "/s"
 }

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"runtime"
 	"runtime/debug"
+	"strings"
 
 	"github.com/spf13/cobra"
 )
@@ -23,24 +24,31 @@ func newVersion() *cobra.Command {
 	}
 }
 
-// versionString says which torrentfs this is, and what it was built from and with.
+// release returns the version alone, as peers and trackers are told it.
+func release() string {
+	if version != "" {
+		return version
+	}
+	if info, ok := debug.ReadBuildInfo(); ok && strings.HasPrefix(info.Main.Version, "v") {
+		return strings.TrimPrefix(info.Main.Version, "v")
+	}
+	return "devel"
+}
+
+// versionString says which torrentfs this is, and what it was built with.
 func versionString() string {
-	v, commit := version, ""
-	if info, ok := debug.ReadBuildInfo(); ok {
-		if v == "" && info.Main.Version != "(devel)" {
-			v = info.Main.Version
+	commit := ""
+	if info, ok := debug.ReadBuildInfo(); ok && !strings.Contains(release(), "-") { // a pseudo-version names it already
+		settings := make(map[string]string)
+		for _, s := range info.Settings {
+			settings[s.Key] = s.Value
 		}
-		for _, setting := range info.Settings {
-			switch {
-			case setting.Key == "vcs.revision":
-				commit = " " + setting.Value[:min(12, len(setting.Value))] + commit
-			case setting.Key == "vcs.modified" && setting.Value == "true":
+		if revision := settings["vcs.revision"]; revision != "" {
+			commit = " " + revision[:min(12, len(revision))]
+			if settings["vcs.modified"] == "true" {
 				commit += "+changes"
 			}
 		}
 	}
-	if v == "" {
-		v = "devel"
-	}
-	return fmt.Sprintf("torrentfs %s%s (%s %s/%s)", v, commit, runtime.Version(), runtime.GOOS, runtime.GOARCH)
+	return fmt.Sprintf("torrentfs %s%s (%s %s/%s)", release(), commit, runtime.Version(), runtime.GOOS, runtime.GOARCH)
 }

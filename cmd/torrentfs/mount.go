@@ -1,0 +1,192 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"torrentfs/fetch/metainfo"
+)
+
+// mountFlags are the flags of the verbs that mount.
+type mountFlags struct {
+	peers         hostPortValue
+	listen        listenValue
+	maxPeers      countValue
+	noTrackers    bool
+	noUpload      bool
+	memory        sizeValue
+	readAhead     sizeValue
+	readTimeout   durationValue
+	allowOther    bool
+	allowNonEmpty bool
+}
+
+// minMemory is the least that can hold a few pieces of common size, in bytes.
+const minMemory = 16 << 20
+
+// defaultMountFlags returns what a mount does when no flag says otherwise.
+func defaultMountFlags() mountFlags {
+	return mountFlags{
+		listen:      ":0",
+		maxPeers:    80,
+		memory:      256 << 20,
+		readAhead:   64 << 20,
+		readTimeout: durationValue(2 * time.Minute),
+	}
+}
+
+func (f *mountFlags) register(flags *pflag.FlagSet) {
+	flags.Var(&f.peers, "peer", "ask the peer at `HOST:PORT` too; may be repeated")
+	flags.Var(&f.listen, "listen", "accept peers at `ADDR`; port 0 is any free port")
+	flags.Var(&f.maxPeers, "max-peers", "be connected to at most `N` peers for each torrent")
+	flags.BoolVar(&f.noTrackers, "no-trackers", false, "don't ask trackers for peers")
+	flags.BoolVar(&f.noUpload, "no-upload", false, "give nothing back to the swarm")
+	flags.Var(&f.memory, "memory", "keep pieces of up to `SIZE` in memory")
+	flags.Var(&f.readAhead, "readahead", "fetch at most `SIZE` ahead of a reader")
+	flags.Var(&f.readTimeout, "read-timeout", "fail a read that has waited for `DUR`")
+	flags.BoolVar(&f.allowOther, "allow-other", false, "let other users read the mount")
+	flags.BoolVar(&f.allowNonEmpty, "allow-non-empty", false, "mount over a directory that is not empty")
+}
+
+func newMount(logs *logFlags) *cobra.Command {
+	flags := defaultMountFlags()
+	var daemon bool
+	var logFile string
+	cmd := &cobra.Command{
+		Use:   "mount [flags] SOURCE... MOUNTPOINT",
+		Short: "Mount torrents",
+		Long: `Mount shows the files of torrents below MOUNTPOINT, an empty directory, read-only. What is read is
+downloaded, verified and kept in memory. Ctrl-C or 'torrentfs unmount MOUNTPOINT' ends it.
+
+` + sourceHelp + `
+
+The exit code is 0 after a clean unmount by whomever, 1 after a failure, 2 for a wrong command line.`,
+		Example: `  torrentfs mount film.torrent /mnt/t
+  torrentfs mount --memory 1GiB data1.torrent data2.torrent /mnt/t
+  torrentfs mount --daemon --log-file /var/log/torrentfs.log data.torrent /srv/data`,
+		Args: mountArgs,
+		ValidArgsFunction: func(_ *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
+			if len(args) == 0 {
+				return completeTorrents(nil, nil, "")
+			}
+			return nil, cobra.ShellCompDirectiveDefault // another SOURCE or the MOUNTPOINT
+		},
+	}
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		if logFile != "" && !daemon {
+			return usagef(cmd, "--log-file is for --daemon; in the foreground, redirect stderr: 2>%s", shellQuote(logFile))
+		}
+		if flags.memory < minMemory {
+			return usagef(cmd, "--memory: %s is too little; give at least %s", byteCount(int64(flags.memory)), formatSize(minMemory))
+		}
+		stderr := cmd.ErrOrStderr()
+		if !daemon {
+			return runMount(cmd.Context(), args, flags, logs, stderr, nil)
+		}
+		parent, err := takeReadyPipe()
+		if err != nil {
+			return err
+		}
+		if parent == nil {
+			return startDaemon(os.Args[1:], stderr)
+		}
+		var file *os.File
+		if logFile != "" {
+			if file, err = os.OpenFile(logFile, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o644); err != nil {
+				return fmt.Errorf("--log-file: %w", err)
+			}
+			defer file.Close()
+		}
+		return runMount(cmd.Context(), args, flags, logs, stderr, func() error { return parent.ready(file) })
+	}
+	flags.register(cmd.Flags())
+	cmd.Flags().BoolVar(&daemon, "daemon", false, "return once the mount is usable and serve it in the background")
+	cmd.Flags().StringVar(&logFile, "log-file", "", "with --daemon: append the log to `FILE`; without, it is dropped")
+	return cmd
+}
+
+// mountArgs demands SOURCE... MOUNTPOINT.
+func mountArgs(cmd *cobra.Command, args []string) error {
+	switch len(args) {
+	case 0:
+		return usagef(cmd, "SOURCE and MOUNTPOINT are missing")
+	case 1:
+		if isDirectory(args[0]) {
+			return usagef(cmd, "SOURCE is missing: what is to be mounted on %s?", shellQuote(args[0]))
+		}
+		return usagef(cmd, "MOUNTPOINT is missing: where is %s to be mounted?", shellQuote(args[0]))
+	}
+	first, last := args[0], args[len(args)-1]
+	if isDirectory(first) && !isDirectory(last) {
+		return usagef(cmd, "MOUNTPOINT comes last; did you mean: torrentfs mount %s %s?",
+			shellQuoteAll(args[1:]), shellQuote(first))
+	}
+	return nil
+}
+
+func isDirectory(path string) bool {
+	info, err := os.Stat(path)
+	return err == nil && info.IsDir()
+}
+
+// runMount mounts the sources that args name on the mountpoint that they end with, and serves until somebody
+// unmounts it or a signal comes. ready, which may be nil, is called once the mount is usable.
+func runMount(ctx context.Context, args []string, flags mountFlags, logs *logFlags, stderr io.Writer, ready func() error) error {
+	screen := newScreen(stderr)
+	log := logs.logger(screen, screen.live())
+	ends := catchSignals(ctx)
+	defer ends.stop()
+
+	sources, dir := args[:len(args)-1], args[len(args)-1]
+	torrents, err := openSources(ends.soft, sources, func(arg, first string) {
+		log.Warn("the same torrent again, mounted once", "source", arg, "first", first)
+	})
+	if err != nil {
+		return err
+	}
+	s, err := startSession(dir, torrents, flags, log)
+	if err != nil {
+		return err
+	}
+	if ready != nil {
+		if err := ready(); err != nil {
+			_ = s.close(ends.hard) // the first error tells more
+			return err
+		}
+	}
+	if screen.live() {
+		log.Info("Ctrl-C or 'torrentfs unmount " + shellQuote(dir) + "' ends it")
+	}
+	return s.serve(ends, screen)
+}
+
+// logMounted writes the line that tells people and scripts that the mount is ready.
+func logMounted(log *slog.Logger, dir string, torrents []*metainfo.Torrent) {
+	var hashes []string
+	for _, t := range torrents {
+		hashes = append(hashes, t.InfoHash.String())
+	}
+	args := []any{"mountpoint", dir, "info_hash", strings.Join(hashes, ",")}
+	if len(torrents) == 1 {
+		args = append(args, "name", torrents[0].Name)
+	}
+	log.Info("mounted", args...)
+}
+
+// absolute returns path as it will be named after the working directory has changed.
+func absolute(path string) (string, error) {
+	abs, err := filepath.Abs(path)
+	if err != nil {
+		return "", fmt.Errorf("%s: %w", path, err)
+	}
+	return abs, nil
+}
