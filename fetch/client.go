@@ -24,6 +24,7 @@ type Config struct {
 	MaxPeers   int    // connections per torrent; 0: 80
 	Upload     bool   // serve what we hold
 	NoTrackers bool
+	NoPEX      bool
 	InFlight   int64  // bytes of incomplete pieces per torrent; 0: 64 MiB
 	Version    string // of the program, told to peers and trackers
 	Logger     *slog.Logger

@@ -52,7 +52,7 @@ func (c *Client) Add(t *metainfo.Torrent, store swarm.Store, opt AddOptions) (*T
 	x.swarm = swarm.New(swarm.Config{
 		Torrent: t, Store: store, PeerID: c.peerID, Port: c.port(), Version: "torrentfs " + c.cfg.Version,
 		InFlight: c.cfg.InFlight, MaxPeers: c.cfg.MaxPeers, Upload: c.cfg.Upload || opt.Seed, Seed: opt.Seed,
-		Logger: c.log.With("torrent", t.Name),
+		PEX: !c.cfg.NoPEX, Logger: c.log.With("torrent", t.Name),
 	})
 	c.torrents[t.InfoHash] = x
 	if len(opt.Peers) > 0 {

@@ -35,6 +35,7 @@ type Torrent struct {
 	PeerID   [20]byte
 	Pieces   int    // number of pieces; bounds bitfields and indices
 	Source   Source // nil: nothing is uploaded
+	Info     []byte // the info dictionary, for peers that ask for it (BEP 9)
 	Hello    wire.ExtendedHandshake
 	Events   chan<- *Batch   // where batches go
 	Done     <-chan struct{} // closed when nobody reads Events any more
@@ -89,7 +90,7 @@ type Conn struct {
 	mu       sync.Mutex // guards what follows; never held over I/O or a send
 	out      []byte     // messages to be written
 	pending  map[uint64]request
-	serve    []wire.Message // the peer's requests, to be answered in order
+	serve    []wire.Message // the peer's requests, to be answered in order; Extended stands for a piece of metadata
 	unchoked bool           // we serve the peer
 	closeErr error
 }
@@ -281,10 +282,30 @@ func (c *Conn) Unchoke(yes bool) {
 	}
 	c.out = wire.Message{ID: id}.Append(c.out)
 	if !yes {
+		kept := c.serve[:0]
 		for _, r := range c.serve {
-			c.reject(r)
+			if r.ID == wire.Extended {
+				kept = append(kept, r)
+			} else {
+				c.reject(r)
+			}
 		}
-		c.serve = c.serve[:0]
+		c.serve = kept
+	}
+	c.mu.Unlock()
+	c.poke()
+}
+
+// SendMetadata queues the answer to a request for a piece of the info dictionary (BEP 9); ext is the number under which the
+// peer takes the message.
+func (c *Conn) SendMetadata(ext uint8, piece int) {
+	if from := piece * wire.MetadataPieceSize; piece < 0 || from >= len(c.torrent.Info) {
+		c.Send(wire.Message{ID: wire.Extended, Ext: ext, Data: wire.Metadata{Type: wire.MetadataReject, Piece: piece}.Append(nil)})
+		return
+	}
+	c.mu.Lock()
+	if len(c.serve) < ReqQ {
+		c.serve = append(c.serve, wire.Message{ID: wire.Extended, Ext: ext, Index: uint32(piece)})
 	}
 	c.mu.Unlock()
 	c.poke()

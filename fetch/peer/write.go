@@ -65,6 +65,11 @@ func (c *Conn) send(b []byte) error {
 // since a slow peer must not keep a piece in memory for the minutes that a write to it may take.
 func (c *Conn) blocks(b []byte, todo []wire.Message) (_ []byte, sent int64) {
 	for _, r := range todo {
+		if r.ID == wire.Extended {
+			r.Data = c.metadata(int(r.Index))
+			b = r.Append(b)
+			continue
+		}
 		data, release, ok := c.torrent.Source.Load(int(r.Index))
 		if !ok || uint64(r.Begin)+uint64(r.Length) > uint64(len(data)) {
 			if ok {
@@ -81,4 +86,12 @@ func (c *Conn) blocks(b []byte, todo []wire.Message) (_ []byte, sent int64) {
 		sent += int64(r.Length)
 	}
 	return b, sent
+}
+
+// metadata is the payload that answers a request for a piece of the info dictionary.
+func (c *Conn) metadata(piece int) []byte {
+	info := c.torrent.Info
+	from := piece * wire.MetadataPieceSize
+	part := info[from:min(from+wire.MetadataPieceSize, len(info))]
+	return wire.Metadata{Type: wire.MetadataData, Piece: piece, Size: int64(len(info)), Data: part}.Append(nil)
 }

@@ -38,6 +38,7 @@ type member struct {
 	rate       [2]rate // bytes a second, down and up
 	suspicion  int     // failed pieces that it had a part in
 	joined     time.Duration
+	exchange   exchange
 }
 
 func newMembers(t *metainfo.Torrent) members {
@@ -192,24 +193,6 @@ func (l *loop) interest(m *member) {
 	if !m.weWant && !l.cfg.Seed {
 		m.weWant = true
 		m.conn.Send(wire.Message{ID: wire.Interested})
-	}
-}
-
-// extended takes in a message of the extension protocol.
-func (l *loop) extended(m *member, it *peer.Item) {
-	switch it.Ext {
-	case 0:
-		h, err := wire.ParseExtendedHandshake(it.Data)
-		if err != nil {
-			l.cfg.Logger.Debug("bad extension handshake", "peer", m.addr, "err", err)
-			return
-		}
-		m.hello = h
-		l.members.picker.SetQueue(m.id, h.ReqQ)
-	case extDontHave:
-		if index, ok := wire.ParseDontHave(it.Data); ok && int(index) < l.members.pieces {
-			l.members.picker.DropHave(m.id, int(index), l.members.pieces)
-		}
 	}
 }
 

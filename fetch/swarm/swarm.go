@@ -15,7 +15,6 @@ import (
 
 	"torrentfs/fetch/metainfo"
 	"torrentfs/fetch/peer"
-	"torrentfs/fetch/wire"
 )
 
 // Store keeps verified pieces. Its methods are safe for concurrent use; all but Load return at once. A release func ends
@@ -46,6 +45,7 @@ type Config struct {
 	MaxPeers int    // connections
 	Upload   bool   // serve what we hold
 	Seed     bool   // want nothing
+	PEX      bool   // exchange peers with peers (BEP 11); a private torrent never does
 	Dial     func(ctx context.Context, addr string) (net.Conn, error)
 	Logger   *slog.Logger
 }
@@ -88,10 +88,7 @@ func New(cfg Config) *Swarm {
 	}
 	s.link = &peer.Torrent{
 		InfoHash: cfg.Torrent.InfoHash, PeerID: cfg.PeerID, Pieces: cfg.Torrent.NumPieces(),
-		Hello: wire.ExtendedHandshake{
-			Messages: map[string]uint8{wire.ExtDontHave: extDontHave},
-			Port:     cfg.Port, Version: cfg.Version, ReqQ: peer.ReqQ, MetadataSize: int64(len(cfg.Torrent.Info)),
-		},
+		Info: cfg.Torrent.Info, Hello: hello(cfg),
 		Events: s.events, Done: s.done,
 	}
 	if cfg.Upload {
@@ -114,9 +111,6 @@ func New(cfg Config) *Swarm {
 }
 
 func hashers() int { return runtime.GOMAXPROCS(0) }
-
-// extDontHave is the number under which we take lt_donthave messages (BEP 54).
-const extDontHave = 3
 
 // Close ends the swarm: blocked reads return ErrClosed, connections are closed, and all its goroutines have ended when
 // it returns.
@@ -246,4 +240,5 @@ func (l *loop) sweep() {
 	l.measure()
 	l.dial()
 	l.rechoke()
+	l.gossip()
 }

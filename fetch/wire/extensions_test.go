@@ -1,0 +1,87 @@
+package wire
+
+import (
+	"bytes"
+	"errors"
+	"net/netip"
+	"reflect"
+	"strings"
+	"testing"
+)
+
+func TestMetadata(t *testing.T) {
+	for _, want := range []Metadata{
+		{Type: MetadataRequest, Piece: 3},
+		{Type: MetadataData, Piece: 1, Size: 20000, Data: []byte("d4:name1:xe")},
+		{Type: MetadataReject, Piece: 9},
+	} {
+		got, err := ParseMetadata(want.Append(nil))
+		if err != nil || !reflect.DeepEqual(got, want) && !(len(want.Data) == 0 && got.Type == want.Type && got.Piece == want.Piece) {
+			t.Errorf("got %+v, %v; want %+v", got, err, want)
+		}
+	}
+	for _, bad := range []string{"", "le", "de", "d8:msg_typei0ee", "d8:msg_typei0e5:piecei-1ee", "d8:msg_typei1e5:piecei0e10:total_sizei-1ee"} {
+		if m, err := ParseMetadata([]byte(bad)); !errors.Is(err, ErrMalformed) {
+			t.Errorf("%q: %+v, %v", bad, m, err)
+		}
+	}
+}
+
+func TestExchange(t *testing.T) {
+	want := Exchange{
+		Added:   []netip.AddrPort{netip.MustParseAddrPort("10.1.2.3:6881"), netip.MustParseAddrPort("[2001:db8::1]:51413")},
+		Dropped: []netip.AddrPort{netip.MustParseAddrPort("10.9.9.9:1"), netip.MustParseAddrPort("[2001:db8::2]:2")},
+	}
+	got, err := ParseExchange(want.Append(nil))
+	if err != nil || !reflect.DeepEqual(got, want) {
+		t.Fatalf("got %+v, %v", got, err)
+	}
+	flood := Exchange{Added: make([]netip.AddrPort, 1000)}
+	for i := range flood.Added {
+		flood.Added[i] = want.Added[0]
+	}
+	if got, err := ParseExchange(flood.Append(nil)); err != nil || len(got.Added) != MaxPEX {
+		t.Fatalf("%d addresses taken, %v", len(got.Added), err)
+	}
+	if got, err := ParseExchange([]byte("d5:added7:1234567e")); err != nil || len(got.Added) != 1 {
+		t.Fatalf("a list with a byte too many: %+v, %v", got, err)
+	}
+	if _, err := ParseExchange([]byte(strings.Repeat("l", 1000))); !errors.Is(err, ErrMalformed) {
+		t.Fatal(err)
+	}
+}
+
+// FuzzMetadata: no panic, and what is taken prints and parses to the same.
+func FuzzMetadata(f *testing.F) {
+	f.Add(Metadata{Type: MetadataData, Piece: 1, Size: 5, Data: []byte("x")}.Append(nil))
+	f.Add(Metadata{Type: MetadataRequest}.Append(nil))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		m, err := ParseMetadata(b)
+		if err != nil {
+			return
+		}
+		again, err := ParseMetadata(m.Append(nil))
+		if err != nil || again.Type != m.Type || again.Piece != m.Piece || again.Size != m.Size || !bytes.Equal(again.Data, m.Data) {
+			t.Fatalf("%+v became %+v (%v)", m, again, err)
+		}
+	})
+}
+
+// FuzzExchange: no panic, a bounded number of addresses, and they survive printing and parsing.
+func FuzzExchange(f *testing.F) {
+	f.Add(Exchange{Added: []netip.AddrPort{netip.MustParseAddrPort("10.1.2.3:6881")}}.Append(nil))
+	f.Add([]byte("d6:added618:aaaaaaaaaaaaaaaaaae"))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		e, err := ParseExchange(b)
+		if err != nil {
+			return
+		}
+		if len(e.Added) > 2*MaxPEX || len(e.Dropped) > 2*MaxPEX {
+			t.Fatalf("%d added, %d dropped", len(e.Added), len(e.Dropped))
+		}
+		again, err := ParseExchange(e.Append(nil))
+		if err != nil || len(again.Added) > len(e.Added) || len(again.Dropped) > len(e.Dropped) {
+			t.Fatalf("%+v became %+v (%v)", e, again, err)
+		}
+	})
+}
