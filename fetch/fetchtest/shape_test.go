@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/rand"
+	"errors"
 	"io"
 	"net"
 	"sync/atomic"
@@ -171,7 +172,7 @@ func TestProxy(t *testing.T) {
 	p.Silence()
 	c.Write([]byte("hello"))
 	c.SetReadDeadline(time.Now().Add(50 * time.Millisecond))
-	if _, err := c.Read(got[:5]); err == nil || err == io.EOF {
+	if _, err := c.Read(got[:5]); err == nil || errors.Is(err, io.EOF) {
 		t.Fatalf("a silent peer answered: %v", err)
 	}
 	c.SetReadDeadline(time.Time{})

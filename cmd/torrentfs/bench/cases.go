@@ -7,7 +7,7 @@ import (
 	"slices"
 	"time"
 
-	"torrentfs/fetch/fetchtest"
+	"torrentfs/fetch/fetchtest" //nolint:depguard // the benchmark is not shipped
 )
 
 // A Case is one row of the benchmark: a swarm, what is read from it, and who reads.
@@ -27,7 +27,7 @@ type Case struct {
 type measure func(ctx context.Context, b *bench, c *Case, r reader, round uint64) (Sample, error)
 
 // slow is how long a reader may take that has no chance of being through in time.
-const slow = 8 * time.Second
+const slow = 15 * time.Second
 
 // limit is the reader's time for one measurement.
 func (c *Case) limit(r reader) time.Duration {

@@ -57,11 +57,6 @@ func rusageCPU(u *syscall.Rusage) time.Duration {
 	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
 
-// dropCaches empties the page cache, where this process may.
-func dropCaches() bool {
-	return os.WriteFile("/proc/sys/vm/drop_caches", []byte("1\n"), 0) == nil
-}
-
 // Machine says what the figures were taken on.
 type Machine struct {
 	Cores  int    `json:"cores"`

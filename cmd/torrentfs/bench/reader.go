@@ -80,12 +80,12 @@ func (r reader) start(ctx context.Context, s *swarm, work string) (*mounted, err
 	m.cmd = r.mount(s.torrent, data, m.dir)
 	m.cmd.Stdout, m.cmd.Stderr = m.log, m.log
 	m.cmd.WaitDelay = time.Second
-	m.cmd.Env = append(os.Environ(), "HOME="+data)
+	m.cmd.Env = append(os.Environ(), "HOME="+data, "XDG_CACHE_HOME="+data) // nothing of an earlier run
 	m.began = time.Now()
 	if err := m.cmd.Start(); err != nil {
 		return nil, err
 	}
-	go func() { m.cmd.Wait(); close(m.gone) }()
+	go func() { _ = m.cmd.Wait(); close(m.gone) }()
 	for {
 		if _, err := os.Stat(m.file); err == nil {
 			m.up = time.Now()
@@ -105,11 +105,11 @@ func (r reader) start(ctx context.Context, s *swarm, work string) (*mounted, err
 }
 
 // kill ends the process at once; a read blocked in the mount then fails.
-func (m *mounted) kill() { m.cmd.Process.Kill() }
+func (m *mounted) kill() { _ = m.cmd.Process.Kill() }
 
 // stop unmounts and ends the process, gently at first.
 func (m *mounted) stop() {
-	m.cmd.Process.Signal(syscall.SIGTERM)
+	_ = m.cmd.Process.Signal(syscall.SIGTERM)
 	select {
 	case <-m.gone:
 	case <-time.After(5 * time.Second):
@@ -117,7 +117,7 @@ func (m *mounted) stop() {
 		<-m.gone
 	}
 	if out, err := os.ReadFile("/proc/self/mounts"); err == nil && strings.Contains(string(out), " "+m.dir+" ") {
-		exec.Command("fusermount3", "-uz", m.dir).Run()
+		_ = exec.Command("fusermount3", "-uz", m.dir).Run()
 	}
 }
 
@@ -159,7 +159,7 @@ func aria2Download(ctx context.Context, _ *bench, s *swarm, t *torrent, data str
 	if err := cmd.Start(); err != nil {
 		return Sample{}, err
 	}
-	late := time.AfterFunc(limit, func() { cmd.Process.Kill() })
+	late := time.AfterFunc(limit, func() { _ = cmd.Process.Kill() })
 	err := cmd.Wait()
 	took := time.Since(began).Seconds()
 	bytes := t.size

@@ -33,8 +33,8 @@ type Report struct {
 }
 
 // row is the reader's row, or nil.
-func (r *Result) row(reader string) *Row {
-	for _, row := range r.Rows {
+func (res *Result) row(reader string) *Row {
+	for _, row := range res.Rows {
 		if row.Reader == reader {
 			return row
 		}

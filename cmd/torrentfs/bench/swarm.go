@@ -19,7 +19,7 @@ import (
 	"strings"
 	"time"
 
-	"torrentfs/fetch/fetchtest"
+	"torrentfs/fetch/fetchtest" //nolint:depguard // the benchmark is not shipped
 )
 
 // Peers is a number of seeders behind links of one kind.
@@ -179,7 +179,7 @@ func (s *seeders) sent(ctx context.Context) (n int64, err error) {
 }
 
 func (s *seeders) ask(ctx context.Context, question string, answer any) error {
-	kill := context.AfterFunc(ctx, func() { s.cmd.Process.Kill() })
+	kill := context.AfterFunc(ctx, func() { _ = s.cmd.Process.Kill() })
 	defer kill()
 	if _, err := io.WriteString(s.in, question+"\n"); err != nil {
 		return err
@@ -192,8 +192,13 @@ func (s *seeders) ask(ctx context.Context, question string, answer any) error {
 
 func (s *seeders) stop() {
 	s.in.Close()
-	s.cmd.Process.Kill() // they keep nothing, and libtorrent takes its time to end
-	s.cmd.Wait()
+	end(s.cmd) // they keep nothing, and libtorrent takes its time to close
+}
+
+// end ends a process that has nothing to save.
+func end(cmd *exec.Cmd) {
+	_ = cmd.Process.Kill()
+	_ = cmd.Wait()
 }
 
 // openTracker starts opentracker for one torrent. Debian's build serves only the info-hashes it is given;
@@ -215,7 +220,7 @@ func openTracker(ctx context.Context, dir string, hash [20]byte) (stop func(), u
 	if err := cmd.Start(); err != nil {
 		return nil, "", err
 	}
-	stop = func() { cmd.Process.Kill(); cmd.Wait() }
+	stop = func() { end(cmd) }
 	for begin := time.Now(); ; {
 		c, err := net.Dial("tcp", "127.0.0.1:"+port)
 		if err == nil {
@@ -252,7 +257,7 @@ func announcer(peers []netip.AddrPort) (stop func(), url string, err error) {
 	if err != nil {
 		return nil, "", err
 	}
-	server := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, answer) })}
-	go server.Serve(l)
+	server := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, answer) })}
+	go func() { _ = server.Serve(l) }()
 	return func() { server.Close() }, "http://" + l.Addr().String() + "/announce", nil
 }
