@@ -1,0 +1,275 @@
+// Package metadata gets the info dictionary of a torrent of which only the info-hash is known, from its peers (BEP 9). It
+// asks several peers at once, believes none of them, and returns only what hashes to the info-hash. It finds no peers and
+// downloads no content.
+package metadata
+
+import (
+	"context"
+	"crypto/sha1"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"sync"
+	"time"
+
+	"torrentfs/fetch/wire"
+)
+
+const (
+	maxSize     = 64 << 20    // bytes of an info dictionary, whatever a peer claims
+	maxHeld     = 4 * maxSize // bytes of all that is under construction: peers may claim many sizes
+	maxPeers    = 40          // asked at once
+	maxKnown    = 2000        // addresses remembered
+	dialTimeout = 8 * time.Second
+	patience    = 15 * time.Second // for which a peer may leave us without an answer
+	retryAfter  = 10 * time.Second // before a peer that failed is asked again
+)
+
+// Config says what to get and as whom.
+type Config struct {
+	InfoHash [20]byte
+	PeerID   [20]byte
+	Version  string
+	Dial     func(ctx context.Context, addr string) (net.Conn, error)
+	Logger   *slog.Logger
+}
+
+// Progress is how far it has come.
+type Progress struct {
+	Known     int   // addresses of peers
+	Connected int   // peers that shook hands
+	Size      int64 // bytes of the info dictionary, as the peers say; 0 unknown
+	Have      int64 // of these, bytes that came
+}
+
+// Fetcher gets one info dictionary. Its methods are safe for concurrent use.
+type Fetcher struct {
+	cfg  Config
+	wake chan struct{} // capacity 1: something has changed for the dialler
+	done chan struct{} // closed when info is there
+	info []byte        // written before done is closed
+
+	mu     sync.Mutex
+	known  map[netip.AddrPort]*source
+	active int
+	held   int64                      // bytes of all grids, at their full size
+	shared map[int64]*grid            // by size: what the peers that claim this size put together
+	talks  map[*conversation]struct{} // those under way
+}
+
+// source is an address that may have the info dictionary.
+type source struct {
+	addr      netip.AddrPort
+	active    bool
+	answered  bool // shook hands
+	bad       bool // sent wrong bytes, or is another torrent's
+	notBefore time.Time
+}
+
+// New returns a Fetcher that knows no peer yet.
+func New(cfg Config) *Fetcher {
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
+	if cfg.Dial == nil {
+		cfg.Dial = func(ctx context.Context, addr string) (net.Conn, error) {
+			return new(net.Dialer).DialContext(ctx, "tcp", addr)
+		}
+	}
+	return &Fetcher{
+		cfg: cfg, wake: make(chan struct{}, 1), done: make(chan struct{}),
+		known: make(map[netip.AddrPort]*source), shared: make(map[int64]*grid),
+		talks: make(map[*conversation]struct{}),
+	}
+}
+
+// AddPeers tells of addresses to ask.
+func (f *Fetcher) AddPeers(addrs []netip.AddrPort) {
+	f.mu.Lock()
+	for _, a := range addrs {
+		a = netip.AddrPortFrom(a.Addr().Unmap(), a.Port())
+		if f.known[a] == nil && len(f.known) < maxKnown && a.Port() != 0 {
+			f.known[a] = &source{addr: a}
+		}
+	}
+	f.mu.Unlock()
+	f.poke()
+}
+
+func (f *Fetcher) poke() {
+	select {
+	case f.wake <- struct{}{}:
+	default:
+	}
+}
+
+// Progress returns how far it has come.
+func (f *Fetcher) Progress() Progress {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	p := Progress{Known: len(f.known)}
+	for _, s := range f.known {
+		if s.active && s.answered {
+			p.Connected++
+		}
+	}
+	for _, g := range f.shared {
+		if have := g.have(); p.Size == 0 || have > p.Have {
+			p.Size, p.Have = g.size, have
+		}
+	}
+	return p
+}
+
+// Peers returns the addresses known, those that answered first.
+func (f *Fetcher) Peers() (addrs []netip.AddrPort) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, answered := range []bool{true, false} {
+		for _, s := range f.known {
+			if s.answered == answered && !s.bad {
+				addrs = append(addrs, s.addr)
+			}
+		}
+	}
+	return addrs
+}
+
+// Run asks the peers it is told of until the info dictionary is there, and returns it, or until ctx ends. Nothing of it
+// runs when it returns.
+func (f *Fetcher) Run(ctx context.Context) ([]byte, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	defer cancel()
+	again := time.NewTicker(time.Second)
+	defer again.Stop()
+	for {
+		for s := f.next(); s != nil; s = f.next() {
+			wg.Go(func() {
+				err := f.ask(ctx, s)
+				f.left(s, err)
+			})
+		}
+		select {
+		case <-f.done:
+			return f.info, nil
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case <-f.wake:
+		case <-again.C:
+		}
+	}
+}
+
+// next takes a source to ask, nil when there is none for now.
+func (f *Fetcher) next() *source {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.active >= maxPeers {
+		return nil
+	}
+	now := time.Now()
+	for _, s := range f.known {
+		if !s.active && !s.bad && !now.Before(s.notBefore) {
+			s.active = true
+			f.active++
+			return s
+		}
+	}
+	return nil
+}
+
+// left notes that asking a source is over.
+func (f *Fetcher) left(s *source, err error) {
+	f.mu.Lock()
+	s.active = false
+	f.active--
+	s.notBefore = time.Now().Add(retryAfter)
+	s.bad = s.bad || errors.Is(err, errLiar)
+	f.mu.Unlock()
+	if err != nil {
+		f.cfg.Logger.Debug("no metadata from peer", "peer", s.addr, "err", err)
+	}
+	f.poke()
+}
+
+// errLiar says that a peer sent an info dictionary that is not the torrent's.
+var errLiar = errors.New("sent metadata that fails its hash")
+
+// finish takes an info dictionary if it is the right one. The caller holds mu.
+func (f *Fetcher) finish(info []byte) bool {
+	if sha1.Sum(info) != f.cfg.InfoHash {
+		return false
+	}
+	if f.info == nil {
+		f.info = info
+		close(f.done)
+	}
+	return true
+}
+
+// grid is an info dictionary of a certain size under construction.
+type grid struct {
+	size  int64
+	parts [][]byte
+	asked []int // how many peers each part is asked of now
+	left  int
+	mixed bool // it was put together wrongly once: each peer is then asked for the whole
+}
+
+// newGrid starts a grid, if there is room for what its size may come to. The caller holds mu.
+func (f *Fetcher) newGrid(size int64) (*grid, error) {
+	if size > maxSize || f.held+size > maxHeld {
+		return nil, fmt.Errorf("claims metadata of %d bytes, for which there is no room", size)
+	}
+	f.held += size
+	return newGrid(size), nil
+}
+
+func newGrid(size int64) *grid {
+	n := int((size + wire.MetadataPieceSize - 1) / wire.MetadataPieceSize)
+	return &grid{size: size, parts: make([][]byte, n), asked: make([]int, n), left: n}
+}
+
+func (g *grid) have() (n int64) {
+	for _, p := range g.parts {
+		n += int64(len(p))
+	}
+	return n
+}
+
+// take picks the part to ask for next: one that the fewest are asked for. ok is false when all are here.
+func (g *grid) take() (part int, ok bool) {
+	part = -1
+	for i := range g.parts {
+		if g.parts[i] == nil && (part < 0 || g.asked[i] < g.asked[part]) {
+			part = i
+		}
+	}
+	if part >= 0 {
+		g.asked[part]++
+	}
+	return part, part >= 0
+}
+
+// put places a part, and returns the whole when it is complete.
+func (g *grid) put(part int, data []byte) (whole []byte, err error) {
+	want := min(wire.MetadataPieceSize, g.size-int64(part)*wire.MetadataPieceSize)
+	if int64(len(data)) != want {
+		return nil, errors.New("a piece of metadata of the wrong length")
+	}
+	if g.parts[part] != nil {
+		return nil, nil
+	}
+	g.parts[part] = append([]byte(nil), data...)
+	if g.left--; g.left > 0 {
+		return nil, nil
+	}
+	for _, p := range g.parts {
+		whole = append(whole, p...)
+	}
+	return whole, nil
+}

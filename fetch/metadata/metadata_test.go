@@ -1,0 +1,181 @@
+package metadata
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha1"
+	"errors"
+	"io"
+	"math/rand/v2"
+	"net"
+	"net/netip"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"torrentfs/fetch/wire"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// holder is a peer that answers metadata requests in its own way.
+type holder struct {
+	size   int64                        // claimed
+	answer func(part int) wire.Metadata // nil: says nothing
+	pex    []netip.AddrPort             // told at once
+	served chan int                     // the parts it was asked for, if anybody looks
+}
+
+// honest is a peer that has the info dictionary.
+func honest(info []byte) *holder {
+	return &holder{size: int64(len(info)), answer: func(part int) wire.Metadata {
+		from := part * wire.MetadataPieceSize
+		return wire.Metadata{Type: wire.MetadataData, Piece: part, Size: int64(len(info)),
+			Data: info[from:min(from+wire.MetadataPieceSize, len(info))]}
+	}}
+}
+
+// liar sends bytes of its own making.
+func liar(info []byte) *holder {
+	wrong := bytes.Repeat([]byte{'x'}, len(info))
+	return honest(wrong)
+}
+
+// serve lets a holder listen until the test ends.
+func serve(t *testing.T, hash [20]byte, h *holder) netip.AddrPort {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan struct{})
+	t.Cleanup(func() { _ = l.Close(); <-ended })
+	go func() {
+		defer close(ended)
+		for {
+			nc, err := l.Accept()
+			if err != nil {
+				return
+			}
+			h.talk(nc, hash) // one at a time is enough
+			_ = nc.Close()
+		}
+	}()
+	return netip.MustParseAddrPort(l.Addr().String())
+}
+
+func (h *holder) talk(nc net.Conn, hash [20]byte) {
+	if _, err := wire.ReadHandshake(nc); err != nil {
+		return
+	}
+	b := wire.Handshake{Features: wire.Features{Extended: true}, InfoHash: hash, PeerID: [20]byte{'h'}}.Append(nil)
+	hello := wire.ExtendedHandshake{Messages: map[string]uint8{wire.ExtMetadata: 9}, MetadataSize: h.size}
+	b = wire.Message{ID: wire.Bitfield, Data: []byte{0xff}}.Append(b)
+	b = wire.Message{ID: wire.Extended, Data: hello.Append(nil)}.Append(b)
+	if h.pex != nil {
+		b = wire.Message{ID: wire.Extended, Ext: extPEX, Data: wire.Exchange{Added: h.pex}.Append(nil)}.Append(b)
+	}
+	if _, err := nc.Write(b); err != nil {
+		return
+	}
+	rd := wire.NewReader(nc, 1<<20)
+	for {
+		m, err := rd.Next()
+		if err != nil {
+			return
+		}
+		if m.ID != wire.Extended || m.Ext != 9 || h.answer == nil {
+			continue
+		}
+		req, err := wire.ParseMetadata(m.Data)
+		if err != nil || req.Type != wire.MetadataRequest {
+			return
+		}
+		if h.served != nil {
+			h.served <- req.Piece
+		}
+		if _, err := nc.Write((wire.Message{ID: wire.Extended, Ext: extMetadata, Data: h.answer(req.Piece).Append(nil)}).Append(nil)); err != nil {
+			return
+		}
+	}
+}
+
+func dictionary(n int) []byte {
+	info := make([]byte, n)
+	_, _ = io.ReadFull(rand.NewChaCha8([32]byte{}), info)
+	return info
+}
+
+func fetch(t *testing.T, info []byte, holders ...*holder) *Fetcher {
+	t.Helper()
+	hash := sha1.Sum(info)
+	f := New(Config{InfoHash: hash, PeerID: [20]byte{'n'}})
+	for _, h := range holders {
+		f.AddPeers([]netip.AddrPort{serve(t, hash, h)})
+	}
+	return f
+}
+
+func mustRun(t *testing.T, f *Fetcher, want []byte) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	got, err := f.Run(ctx)
+	if err != nil || !bytes.Equal(got, want) {
+		t.Fatalf("%d bytes, %v; progress %+v", len(got), err, f.Progress())
+	}
+}
+
+func TestFetch(t *testing.T) {
+	for _, n := range []int{1, wire.MetadataPieceSize - 1, wire.MetadataPieceSize, wire.MetadataPieceSize + 1, 5 << 20} {
+		info := dictionary(n)
+		mustRun(t, fetch(t, info, honest(info), honest(info)), info)
+	}
+}
+
+func TestPartsComeFromSeveralPeers(t *testing.T) {
+	info := dictionary(2 * wire.MetadataPieceSize)
+	a, b := honest(info), honest(info)
+	a.served, b.served = make(chan int, 10), make(chan int, 10)
+	// Neither answers before both were asked.
+	both := make(chan struct{})
+	go func() { <-a.served; <-b.served; close(both) }()
+	for _, h := range []*holder{a, b} {
+		answer := h.answer
+		h.answer = func(part int) wire.Metadata { <-both; return answer(part) }
+	}
+	mustRun(t, fetch(t, info, a, b), info)
+}
+
+func TestNineLiarsAndOneHonestPeer(t *testing.T) {
+	info := dictionary(100 << 10)
+	holders := []*holder{
+		liar(info), liar(info), liar(info), liar(info),
+		{size: 1 << 40}, // a size that nobody could hold
+		{size: 5000, answer: honest(bytes.Repeat([]byte{'y'}, 5000)).answer}, // another size
+		{size: int64(len(info))}, // never answers
+		{size: int64(len(info)), answer: func(part int) wire.Metadata { return wire.Metadata{Type: wire.MetadataReject, Piece: part} }},
+		{size: int64(len(info)), answer: func(part int) wire.Metadata {
+			return wire.Metadata{Type: wire.MetadataData, Piece: part, Data: []byte("short")}
+		}},
+		honest(info),
+	}
+	mustRun(t, fetch(t, info, holders...), info)
+}
+
+func TestPeersTellOfOthers(t *testing.T) {
+	info := dictionary(20 << 10)
+	knows := &holder{pex: []netip.AddrPort{serve(t, sha1.Sum(info), honest(info))}}
+	mustRun(t, fetch(t, info, knows), info)
+}
+
+func TestNobodyHasIt(t *testing.T) {
+	info := dictionary(20 << 10)
+	f := fetch(t, info, &holder{}, liar(info))
+	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+	defer cancel()
+	if got, err := f.Run(ctx); !errors.Is(err, context.DeadlineExceeded) {
+		t.Fatalf("%d bytes, %v", len(got), err)
+	}
+}
