@@ -161,7 +161,7 @@ func (a *Announcer) fill(e *entry) Request {
 
 // tell logs what a user should know of an announce, without repeating itself.
 func (a *Announcer) tell(e *entry, resp Response, err error) {
-	var refused *Failure
+	var refused *RefusedError
 	switch {
 	case err == nil && resp.Warning != "" && resp.Warning != e.status.Warning:
 		a.log.Warn("tracker warns", "tracker", e.site, "warning", resp.Warning)

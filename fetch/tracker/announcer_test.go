@@ -366,7 +366,7 @@ func TestWant(t *testing.T) {
 	perform(t, [][]string{{"a", "b"}, {"c"}}, script{
 		"a": gives(0, halfHour),
 		"b": gives(0, halfHour),
-		"c": fails(&Failure{Reason: "closed", RetryIn: 3 * time.Hour}),
+		"c": fails(&RefusedError{Reason: "closed", RetryIn: 3 * time.Hour}),
 	}, func(s *stage) {
 		synctest.Wait()
 		slices.Sort(s.asked)
@@ -550,7 +550,7 @@ func TestStatusAndLog(t *testing.T) {
 		}, func() Request { return Request{} }, nil, log)
 		a.announce = func(_ context.Context, url string, _ Request, got func(Response)) (Response, error) {
 			if strings.Contains(url, "//c") {
-				return Response{}, &Failure{Reason: "not registered"}
+				return Response{}, &RefusedError{Reason: "not registered"}
 			}
 			r := Response{Warning: "old client", Seeders: 3, Leechers: 4}
 			got(r)
@@ -567,7 +567,7 @@ func TestStatusAndLog(t *testing.T) {
 		if len(st) != 3 || len(a.tiers) != 2 {
 			t.Fatalf("%d trackers in %d tiers: %+v", len(st), len(a.tiers), st)
 		}
-		var refused *Failure
+		var refused *RefusedError
 		if st[0].Warning != "old client" || st[0].Seeders != 3 || st[0].Leechers != 4 || st[0].Err != nil || st[0].Last.IsZero() ||
 			!errors.Is(st[1].Err, ErrScheme) || !errors.As(st[2].Err, &refused) || st[0].Announcing || st[0].Next.Before(st[0].Last) {
 			t.Errorf("status is %+v", st)

@@ -114,7 +114,7 @@ func (c *Client) Close() {
 
 // Announce makes one announce to the tracker at rawURL, over IPv4 and IPv6 where the tracker has both, and merges
 // what they answer; it succeeds if one of them does. It ends when ctx does. A UDP tracker that does not answer is
-// asked again for two hours (BEP 15), so give ctx a deadline. The error is a *Failure when the tracker answered and
+// asked again for two hours (BEP 15), so give ctx a deadline. The error is a *RefusedError when the tracker answered and
 // refused; ErrScheme, ErrReach and ErrClosed can be told apart by errors.Is. Errors name the tracker's host but not
 // its path, which may hold a passkey.
 func (c *Client) Announce(ctx context.Context, rawURL string, r Request) (Response, error) {
@@ -187,8 +187,12 @@ func (c *Client) enter(ctx context.Context) (context.Context, func(), error) {
 	case c.slots <- struct{}{}:
 		return ctx, func() { <-c.slots; leave() }, nil
 	case <-ctx.Done():
+		err := ctx.Err()
+		if c.isClosed() {
+			err = ErrClosed
+		}
 		leave()
-		return nil, nil, ctx.Err()
+		return nil, nil, err
 	}
 }
 
@@ -320,7 +324,7 @@ func merge(a, b Response) Response {
 // error, and any of them before the lack of an address.
 func telling(failed []answer) error {
 	weight := func(err error) int {
-		var refused *Failure
+		var refused *RefusedError
 		switch {
 		case errors.As(err, &refused):
 			return 3

@@ -126,7 +126,7 @@ func (c *Client) get(ctx context.Context, u *url.URL, f family, afterPublic bool
 	}
 	defer conn.Close()
 	// The end of ctx fails whatever read or write is under way.
-	stop := context.AfterFunc(ctx, func() { conn.SetDeadline(time.Unix(1, 0)) })
+	stop := context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })
 	defer stop()
 
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, u.String(), nil)
@@ -143,18 +143,23 @@ func (c *Client) get(ctx context.Context, u *url.URL, f family, afterPublic bool
 	if err := req.Write(conn); err != nil {
 		return page{}, err
 	}
-	counted := &io.LimitedReader{R: conn, N: maxHeader + maxBody}
+	p, err := readPage(conn, req)
+	p.reach = at
+	return p, err
+}
+
+// readPage reads the answer to a request.
+func readPage(r io.Reader, req *http.Request) (page, error) {
+	counted := &io.LimitedReader{R: r, N: maxHeader + maxBody}
 	in := bufio.NewReader(counted)
 	resp, err := http.ReadResponse(in, req)
 	for err == nil && resp.StatusCode/100 == 1 && resp.StatusCode != http.StatusSwitchingProtocols {
 		resp, err = http.ReadResponse(in, req)
 	}
-	if err == nil {
-		defer resp.Body.Close()
-	}
 	var body []byte
 	if err == nil {
 		body, err = readBody(resp)
+		resp.Body.Close()
 	}
 	switch {
 	case counted.N <= 0:
@@ -164,7 +169,7 @@ func (c *Client) get(ctx context.Context, u *url.URL, f family, afterPublic bool
 	case err != nil:
 		return page{}, err
 	}
-	p := page{status: clean(resp.Status), ok: resp.StatusCode == http.StatusOK, body: body, reach: at}
+	p := page{status: clean(resp.Status), ok: resp.StatusCode == http.StatusOK, body: body}
 	switch resp.StatusCode {
 	case http.StatusMovedPermanently, http.StatusFound, http.StatusSeeOther,
 		http.StatusTemporaryRedirect, http.StatusPermanentRedirect:
@@ -270,7 +275,7 @@ type replyPeer struct {
 // parse reads the reply off a page. Trackers put refusals on pages of any status, so that is looked at last.
 func (p page) parse() (Response, error) {
 	resp, err := parseReply(p.body)
-	var refused *Failure
+	var refused *RefusedError
 	switch {
 	case err == nil && p.ok:
 		resp.Peers = sift(resp.Peers, p.reach)
@@ -283,7 +288,7 @@ func (p page) parse() (Response, error) {
 	return Response{}, fmt.Errorf("answer is not that of a tracker: %w", err)
 }
 
-// parseReply reads the body of an HTTP tracker's reply. It returns a *Failure for a refusal.
+// parseReply reads the body of an HTTP tracker's reply. It returns a *RefusedError for a refusal.
 func parseReply(body []byte) (Response, error) {
 	var r reply
 	if err := metainfo.Decode(bytes.TrimSpace(body), &r); err != nil {
@@ -292,7 +297,7 @@ func parseReply(body []byte) (Response, error) {
 	if r.Failure != "" {
 		var reason string // stays empty if the tracker gave something else than a text
 		_ = metainfo.Decode([]byte(r.Failure), &reason)
-		return Response{}, &Failure{Reason: cmp.Or(clean(reason), "no reason given"), RetryIn: retryIn(r.RetryIn)}
+		return Response{}, &RefusedError{Reason: cmp.Or(clean(reason), "no reason given"), RetryIn: retryIn(r.RetryIn)}
 	}
 	resp := Response{
 		Interval:    seconds(r.Interval),

@@ -172,7 +172,7 @@ func TestRetryIn(t *testing.T) {
 		"d14:failure reason1:x8:retry ini9223372036854775807ee": maxInterval,
 	} {
 		_, err := parseReply([]byte(body))
-		var refused *Failure
+		var refused *RefusedError
 		if !errors.As(err, &refused) || refused.RetryIn != want {
 			t.Errorf("%q: %#v, want retry in %v", body, err, want)
 		}

@@ -29,11 +29,7 @@ func opentracker(t *testing.T, host string, hashes ...[20]byte) string {
 		t.Skip("opentracker is not installed (apt-get install opentracker)")
 	}
 	// Started as root it becomes nobody and changes its root to the directory, so that has to be open to all.
-	dir, err := os.MkdirTemp("", "opentracker")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { os.RemoveAll(dir) })
+	dir := t.TempDir()
 	var list bytes.Buffer
 	for _, h := range hashes {
 		fmt.Fprintln(&list, hex.EncodeToString(h[:]))

@@ -27,6 +27,11 @@ func compactPeers(b []byte, size int) []netip.AddrPort {
 	return peers
 }
 
+// appendCompact appends a peer to a compact list of its family.
+func appendCompact(b []byte, p netip.AddrPort) []byte {
+	return binary.BigEndian.AppendUint16(append(b, p.Addr().AsSlice()...), p.Port())
+}
+
 // sift keeps the first maxPeers of the peers that a tracker at reach r can mean, each once, in their order.
 func sift(peers []netip.AddrPort, r reach) []netip.AddrPort {
 	seen := make(map[netip.AddrPort]bool, len(peers))

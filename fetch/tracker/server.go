@@ -7,7 +7,6 @@ import (
 	"net/http"
 	"net/netip"
 	"path"
-	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -47,7 +46,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	if err != nil {
 		reply = fmt.Appendf(nil, "d14:failure reason%d:%se", len(err.Error()), err)
 	}
-	w.Write(reply)
+	_, _ = w.Write(reply) // a client that is gone has no use for it
 }
 
 // announce does what an announce asks for and returns the bencoded reply. An error is for the client to read.
@@ -105,19 +104,28 @@ func (s *Server) swarm(hash string) map[netip.AddrPort]*member {
 		s.swarms = make(map[string]map[netip.AddrPort]*member)
 	}
 	swarm := s.swarms[hash]
-	if swarm == nil {
-		if len(s.swarms) == serverMaxSwarms {
-			maps.DeleteFunc(s.swarms, func(_ string, sw map[netip.AddrPort]*member) bool { return len(sw) == 0 })
-		}
-		if len(s.swarms) == serverMaxSwarms {
-			return nil
-		}
-		swarm = make(map[netip.AddrPort]*member)
-		s.swarms[hash] = swarm
+	if swarm != nil {
+		s.forget(swarm)
+		return swarm
 	}
+	if len(s.swarms) == serverMaxSwarms {
+		maps.DeleteFunc(s.swarms, func(_ string, other map[netip.AddrPort]*member) bool {
+			s.forget(other)
+			return len(other) == 0
+		})
+	}
+	if len(s.swarms) == serverMaxSwarms {
+		return nil
+	}
+	swarm = make(map[netip.AddrPort]*member)
+	s.swarms[hash] = swarm
+	return swarm
+}
+
+// forget drops the peers that have been silent for too long.
+func (s *Server) forget(swarm map[netip.AddrPort]*member) {
 	oldest := time.Now().Add(-2 * s.interval())
 	maps.DeleteFunc(swarm, func(_ netip.AddrPort, m *member) bool { return m.seen.Before(oldest) })
-	return swarm
 }
 
 func (s *Server) interval() time.Duration {
@@ -156,12 +164,10 @@ func (s *Server) reply(swarm map[netip.AddrPort]*member, peers []netip.AddrPort,
 	}
 	var list4, list6 []byte
 	for _, p := range peers {
-		ip := p.Addr().AsSlice()
-		entry := append(ip, byte(p.Port()>>8), byte(p.Port()))
-		if len(ip) == 4 {
-			list4 = slices.Concat(list4, entry)
+		if p.Addr().Is4() {
+			list4 = appendCompact(list4, p)
 		} else {
-			list6 = slices.Concat(list6, entry)
+			list6 = appendCompact(list6, p)
 		}
 	}
 	fmt.Fprintf(&b, "%d:%s", len(list4), list4)

@@ -279,7 +279,7 @@ func (t *tier) failed(r result, now time.Time) {
 	e.failures++
 	wait := jitter(min(firstBackoff<<min(e.failures-1, 20), maxBackoff), firstBackoff/2)
 	soonest := min(wait, maxWantedWait)
-	var refused *Failure
+	var refused *RefusedError
 	if errors.As(r.err, &refused) && refused.RetryIn > 0 {
 		wait = max(wait, min(refused.RetryIn, maxInterval))
 		soonest = wait

@@ -104,16 +104,18 @@ type Response struct {
 	ExternalIP  netip.Addr // our address as the tracker sees it (BEP 24); not valid when not given
 }
 
-// Failure is a tracker's own refusal: it answered, and said no.
-type Failure struct {
+// RefusedError is a tracker's own refusal: it answered, and said no.
+type RefusedError struct {
 	Reason  string
 	RetryIn time.Duration // BEP 31: when to try again; 0 when not given, Never when never
 }
 
-// Never is the Failure.RetryIn of a tracker that wants no further announce of this torrent.
+// Never is the RefusedError.RetryIn of a tracker that wants no further announce of this torrent.
 const Never = time.Duration(1<<63 - 1)
 
-func (f *Failure) Error() string { return fmt.Sprintf("tracker refused the announce: %s", f.Reason) }
+func (f *RefusedError) Error() string {
+	return fmt.Sprintf("tracker refused the announce: %s", f.Reason)
+}
 
 // Errors a caller may branch on.
 var (

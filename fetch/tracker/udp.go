@@ -96,7 +96,7 @@ func (c *Client) tryUDP(ctx context.Context, addr netip.AddrPort, r Request, opt
 			return Response{}, err
 		}
 		resp, err := parseAnnounce(p, addr.Addr().Is6())
-		var refused *Failure
+		var refused *RefusedError
 		if reused && errors.As(err, &refused) {
 			// It may have been the id that was refused.
 			s.forget(id)
@@ -292,15 +292,18 @@ func (s *session) read() {
 			continue
 		}
 		failed = 0
-		if ours && n >= 8 {
-			s.deliver(buf[:n])
+		if ours {
+			s.handle(buf[:n])
 		}
 	}
 	s.failAll(net.ErrClosed, true)
 }
 
-// deliver passes a reply to the request of its transaction. It has to be of that request's action, or an error.
-func (s *session) deliver(p []byte) {
+// handle passes a reply to the request of its transaction. It has to be of that request's action, or an error.
+func (s *session) handle(p []byte) {
+	if len(p) < 8 {
+		return
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	action := binary.BigEndian.Uint32(p)
@@ -503,5 +506,5 @@ func refusal(p []byte) error {
 	if reason == "" {
 		reason = "no reason given"
 	}
-	return &Failure{Reason: reason}
+	return &RefusedError{Reason: reason}
 }
