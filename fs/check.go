@@ -15,6 +15,7 @@ import (
 	"syscall"
 
 	"bazil.org/fuse"
+	"golang.org/x/sys/unix"
 )
 
 // helper is the program that mounts and unmounts for ordinary users, and the only one bazil.org/fuse knows of.
@@ -44,6 +45,12 @@ func check(dir string, opt Options) (string, error) {
 		return "", err
 	}
 	info, err := os.Stat(path)
+	if m, ok := mountedAt(path); err == nil && ok && m.fsType == fsType {
+		// The kernel may still answer for one that is dead, but not to this.
+		if err = unix.Statfs(path, new(unix.Statfs_t)); err == nil {
+			return "", fmt.Errorf("a torrentfs is mounted at %s already: unmount it first with `torrentfs unmount %s`, or mount elsewhere", dir, dir)
+		}
+	}
 	switch {
 	case errors.Is(err, os.ErrNotExist):
 		return "", fmt.Errorf("mountpoint %s does not exist: create it with mkdir -p %s", dir, dir)
@@ -56,9 +63,6 @@ func check(dir string, opt Options) (string, error) {
 		return "", fmt.Errorf("mountpoint %s: %w", dir, err)
 	case !info.IsDir():
 		return "", fmt.Errorf("mountpoint %s is not a directory: give an empty directory", dir)
-	}
-	if m, ok := mountedAt(path); ok && m.fsType == fsType {
-		return "", fmt.Errorf("a torrentfs is mounted at %s already: unmount it first with `torrentfs unmount %s`, or mount elsewhere", dir, dir)
 	}
 	if !opt.AllowNonEmpty {
 		if err := checkEmpty(path, dir); err != nil {

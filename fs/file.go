@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"bazil.org/fuse"
@@ -42,12 +43,16 @@ func (f *file) Attr(_ context.Context, a *fuse.Attr) error {
 	return nil
 }
 
-// Open keeps what the kernel has cached: the content never changes.
+// Open keeps what the kernel has cached: the content never changes. A program that asks for direct reads gets
+// them from the kernel's plain code for that; otherwise a read that waits could not even be killed.
 func (f *file) Open(_ context.Context, req *fuse.OpenRequest, resp *fuse.OpenResponse) (fusefs.Handle, error) {
 	if !req.Flags.IsReadOnly() {
 		return nil, errReadOnly
 	}
 	resp.Flags |= fuse.OpenKeepCache
+	if req.Flags&syscall.O_DIRECT != 0 {
+		resp.Flags |= fuse.OpenDirectIO
+	}
 	return newHandle(f), nil
 }
 

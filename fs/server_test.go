@@ -49,6 +49,7 @@ type reply struct {
 	Aheads int             // calls of Ahead
 	Ahead  map[uint64]span // windows that stand, by cursor
 	Done   bool            // the mount is gone
+	CPU    time.Duration   // that the server's process has used
 }
 
 // A span is a window as Content sees it, in offsets of the torrent.
@@ -91,6 +92,7 @@ func serve() int {
 		if err != nil {
 			r.Error = err.Error()
 		}
+		r.CPU = cpuTime()
 		if tree != nil {
 			select {
 			case <-tree.Done():
@@ -136,6 +138,13 @@ func serve() int {
 		return 1
 	}
 	return 0
+}
+
+// cpuTime is what this process has used of all processors.
+func cpuTime() time.Duration {
+	var u syscall.Rusage
+	_ = syscall.Getrusage(syscall.RUSAGE_SELF, &u)
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
 
 // A fakeContent holds torrents in memory, all of them of the same bytes but for where these begin.
@@ -273,22 +282,28 @@ type server struct {
 // startServer mounts the torrents in a process of its own, and ends it with the test.
 func startServer(t testing.TB, opt serverOptions, gate int64, torrents ...metainfo.Torrent) *server {
 	t.Helper()
-	s, r := tryServer(t, serverConfig{Dir: t.TempDir(), Options: opt, Gate: gate, Torrents: torrents}, nil)
+	s, r := tryServer(t, serverConfig{Dir: t.TempDir(), Options: opt, Gate: gate, Torrents: torrents})
 	if r.Error != "" {
 		t.Fatal(r.Error)
 	}
 	return s
 }
 
-// tryServer starts a server that may fail to mount. The process runs with cred where given.
-func tryServer(t testing.TB, cfg serverConfig, cred *syscall.Credential) (*server, reply) {
+// tryServer starts a server that may fail to mount.
+func tryServer(t testing.TB, cfg serverConfig) (*server, reply) {
+	t.Helper()
+	return startUser(t, os.Args[0], cfg, nil)
+}
+
+// startUser starts a server that is another program, or another user's.
+func startUser(t testing.TB, program string, cfg serverConfig, cred *syscall.Credential) (*server, reply) {
 	t.Helper()
 	needFUSE(t)
 	config, err := json.Marshal(cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &server{t: t, dir: cfg.Dir, cmd: exec.Command(os.Args[0]), logs: new(bytes.Buffer)}
+	s := &server{t: t, dir: cfg.Dir, cmd: exec.Command(program), logs: new(bytes.Buffer)}
 	s.cmd.Env = append(os.Environ(), serverEnv+"=1", "GORACE=atexit_sleep_ms=0")
 	s.cmd.Stderr = s.logs
 	s.cmd.SysProcAttr = &syscall.SysProcAttr{Credential: cred, Pdeathsig: syscall.SIGKILL}

@@ -81,15 +81,9 @@ func (b *builder) dir(path string) (*dir, error) {
 	if b.last != nil && b.lastPath == path {
 		return b.last, nil
 	}
-	d := &b.top
-	for end := 0; end < len(path); end++ {
-		begin := end
-		if i := strings.IndexByte(path[begin:], '/'); i >= 0 {
-			end = begin + i
-		} else {
-			end = len(path)
-		}
-		name := path[begin:end]
+	d, end := &b.top, -1
+	for name := range strings.SplitSeq(path, "/") {
+		end += 1 + len(name)
 		switch child := d.children[name].(type) {
 		case nil:
 			if name == "" {
