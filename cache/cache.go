@@ -26,8 +26,9 @@ type Config struct {
 // Cache holds the pieces of any number of torrents under one budget. Its methods may be called from any
 // goroutine.
 type Cache struct {
-	log *slog.Logger
-	mem *memory
+	log  *slog.Logger
+	mem  *memory
+	disk *disk // nil without
 
 	mu      sync.Mutex          // guards what follows
 	shelves map[[20]byte]*shelf // with at least one view
@@ -46,11 +47,11 @@ func New(cfg Config) (*Cache, error) {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
-	return &Cache{
-		log:     cfg.Logger,
-		mem:     newMemory(cfg.Memory),
-		shelves: make(map[[20]byte]*shelf),
-	}, nil
+	c := &Cache{mem: newMemory(cfg.Memory), shelves: make(map[[20]byte]*shelf)}
+	if cfg.Dir != "" && cfg.DiskSize > 0 {
+		c.disk = newDisk(Dir(cfg.Dir), cfg.DiskSize, c.mem, cfg.Logger)
+	}
+	return c, nil
 }
 
 // Close closes every view still open. Pieces handed out stay readable until they are released.
@@ -58,16 +59,28 @@ func (c *Cache) Close() error {
 	c.mu.Lock()
 	shelves := c.shelves
 	c.shelves = nil
+	again := c.closed
 	c.closed = true
 	c.mu.Unlock()
 	for _, s := range shelves {
-		c.mem.drop(s)
+		s.close()
+	}
+	if c.disk != nil && !again {
+		c.disk.close()
 	}
 	return nil
 }
 
 // Torrent opens a view on one torrent's pieces. Views on the same torrent share them.
 func (c *Cache) Torrent(spec Spec) (*Torrent, error) {
+	t, err := c.view(spec)
+	if err == nil && c.disk != nil {
+		t.s.once.Do(func() { c.disk.attach(t.s) })
+	}
+	return t, err
+}
+
+func (c *Cache) view(spec Spec) (*Torrent, error) {
 	if err := spec.check(); err != nil {
 		return nil, err
 	}
@@ -104,10 +117,26 @@ type Stats struct {
 	Overruns    int64 // times Alloc had to exceed the limit because everything else was in use
 
 	Hits   int64 // pieces found in memory
-	Misses int64 // pieces Get did not find in memory
+	Misses int64 // pieces not found there
+
+	Disk        int64  // bytes the cache directory takes, of all torrents and processes
+	DiskLimit   int64  // 0 without a disk store
+	DiskProblem string // why the disk store is not being written at the moment; "" when all is well
+	DiskHits    int64  // pieces found on disk
+	Written     int64  // bytes of pieces written to disk
+	Unwritten   int64  // bytes of pieces waiting to be written
+	Wrong       int64  // bytes of pieces on disk that were damaged, and dropped
 }
 
 // Stats returns the cache's figures.
 func (c *Cache) Stats() Stats {
-	return c.mem.stats()
+	s := c.mem.stats()
+	if d := c.disk; d != nil {
+		s.Disk, s.DiskLimit = d.used.Load(), d.limit
+		s.DiskHits, s.Written, s.Wrong = d.loads.Load(), d.written.Load(), d.wrong.Load()
+		if p := d.problem.Load(); p != nil {
+			s.DiskProblem = *p
+		}
+	}
+	return s
 }

@@ -1,6 +1,7 @@
 package cache
 
 import (
+	"container/list"
 	"fmt"
 	"math"
 	"slices"
@@ -37,17 +38,20 @@ import (
 // and what is protected has the rest.
 type memory struct {
 	limit int64
+	wake  chan struct{} // holds a token after a piece became fresh
 
 	mu        sync.Mutex // guards everything below; never held over I/O or callbacks
 	probation segment
 	protected segment
 	inFlight  map[*byte]int // size of each buffer given out by alloc, by its first byte
 	spare     spares
-	gone      []loss // happened while mu was held, to be told of once it is not
+	gone      []loss    // happened while mu was held, to be told of once it is not
+	fresh     list.List // of *piece: those to be written to disk, the oldest first
 
 	flying     int64 // bytes in flight
 	cached     int64 // bytes of pieces, orphans included
 	pinned     int64 // bytes of cached ones that are pinned
+	unwritten  int64 // bytes of fresh ones
 	clock      int64 // bytes ever cached
 	lastTicket uint64
 
@@ -96,6 +100,7 @@ func (s *segment) oldest() *piece {
 func newMemory(limit int64) *memory {
 	return &memory{
 		limit:     limit,
+		wake:      make(chan struct{}, 1),
 		probation: newSegment(),
 		protected: newSegment(),
 		inFlight:  make(map[*byte]int),
@@ -116,6 +121,13 @@ func (m *memory) unlock() {
 	m.mu.Unlock()
 	for _, l := range gone {
 		l.to.evicted(l.n)
+	}
+}
+
+// lose notes that a piece is in no tier any more.
+func (m *memory) lose(s *shelf, n int) {
+	for _, to := range s.listeners {
+		m.gone = append(m.gone, loss{to, n})
 	}
 }
 
@@ -177,6 +189,7 @@ func (m *memory) add(s *shelf, n int, buf []byte) (release func()) {
 		} else {
 			m.probation.add(p)
 		}
+		m.freshen(p)
 	}
 	return m.pin(p)
 }
@@ -259,8 +272,12 @@ func (m *memory) evict() bool {
 		return false
 	}
 	p.seg.remove(p)
-	for _, to := range p.s.listeners {
-		m.gone = append(m.gone, loss{to, p.n})
+	m.stale(p)
+	if v := p.s.vol.Load(); v != nil {
+		v.touch(p.n) // as recently used on disk as it was here
+	}
+	if !p.s.onDisk(p.n) {
+		m.lose(p.s, p.n)
 	}
 	m.cached -= int64(len(p.buf))
 	m.spare.put(p.buf)
@@ -287,6 +304,10 @@ func (m *memory) drop(s *shelf) {
 				continue
 			}
 			seg.remove(p)
+			m.stale(p)
+			if v := s.vol.Load(); v != nil {
+				v.touch(p.n)
+			}
 			if len(p.pins) == 0 {
 				m.recycle(p)
 			}
@@ -311,7 +332,7 @@ func (m *memory) stats() Stats {
 	defer m.mu.Unlock()
 	return Stats{
 		Memory: m.total(), MemoryLimit: m.limit, InFlight: m.flying, Pinned: m.pinned, Spare: m.spare.bytes,
-		Overruns: m.overruns, Hits: m.hits, Misses: m.misses,
+		Overruns: m.overruns, Hits: m.hits, Misses: m.misses, Unwritten: m.unwritten,
 	}
 }
 

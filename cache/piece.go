@@ -1,6 +1,9 @@
 package cache
 
-import "slices"
+import (
+	"container/list"
+	"slices"
+)
 
 // piece is one verified piece in memory. All fields are guarded by memory.mu; the bytes of buf are not
 // written by anyone for as long as the piece exists.
@@ -21,6 +24,8 @@ type piece struct {
 	// second call of one release can't take the pin of somebody else.
 	pins []uint64
 	few  [4]uint64 // pins' first backing, to save an allocation
+
+	fresh *list.Element // in memory.fresh while it waits to be written to disk
 }
 
 func newPiece(s *shelf, n int, buf []byte) *piece {

@@ -12,6 +12,7 @@ type Spec struct {
 	PieceLength int64      // bytes
 	Length      int64      // bytes in all
 	Hashes      [][20]byte // SHA-1 of every piece; not copied, must not change
+	Info        []byte     // raw info dictionary, kept on disk for Dir.Info; optional, must not change
 
 	// Evicted, if set, is told of each piece that has left memory and disk. It runs on whichever goroutine
 	// made the piece go, an Alloc's among them, so it must neither block nor call the cache; and the piece may
@@ -72,9 +73,15 @@ func (t *Torrent) Close() error {
 	c.mu.Unlock()
 	c.mem.forget(t.s, t.tell)
 	if last {
-		c.mem.drop(t.s)
+		t.s.close()
 	}
 	return nil
+}
+
+// Keep says whether the torrent's pieces are to stay on disk whatever else wants the room, until Keep(false) or
+// Dir.Remove. That outlives the mount and binds every process. It fails when the torrent can never fit.
+func (t *Torrent) Keep(on bool) error {
+	return t.s.setKeep(on)
 }
 
 // Get returns a piece that is in memory, pinned: its bytes stay as they are until release is called.
@@ -90,12 +97,12 @@ func (t *Torrent) Peek(piece int) (data []byte, release func(), ok bool) {
 
 // Load is Get that may also read the disk and hash what it read. It can take as long as the disk does.
 func (t *Torrent) Load(piece int) (data []byte, release func(), ok bool) {
-	return t.Get(piece)
+	return t.s.load(piece)
 }
 
 // Has says whether the piece is in memory, or the disk store claims to have it. It never blocks.
 func (t *Torrent) Has(piece int) bool {
-	return t.s.valid(piece) && t.s.c.mem.has(t.s, piece)
+	return t.s.valid(piece) && (t.s.onDisk(piece) || t.s.c.mem.has(t.s, piece))
 }
 
 // Alloc returns a buffer of the piece's size, charged to the memory budget until Free or Add takes it. Its
