@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
+	"runtime/debug"
 	"time"
 
 	"github.com/dustin/go-humanize"
@@ -56,6 +58,7 @@ func startSession(dir string, torrents []*metainfo.Torrent, flags mountFlags, lo
 
 func (s *session) start(dir string, torrents []*metainfo.Torrent) (err error) {
 	memory := int64(s.flags.memory)
+	limitHeap(memory)
 	if s.cache, err = cache.New(cache.Config{Memory: memory, Logger: s.log}); err != nil {
 		return err
 	}
@@ -86,6 +89,17 @@ func (s *session) start(dir string, torrents []*metainfo.Torrent) (err error) {
 		}
 	}
 	return nil
+}
+
+// heapSlack is what the heap may hold beside pieces, in bytes: connections' buffers, replies to the kernel, tables.
+const heapSlack = 32 << 20
+
+// limitHeap has the garbage of the kernel's replies collected before it doubles the process, which is what the collector
+// would let it do by default. GOMEMLIMIT overrides it.
+func limitHeap(memory int64) {
+	if os.Getenv("GOMEMLIMIT") == "" {
+		debug.SetMemoryLimit(memory + heapSlack)
+	}
 }
 
 // add shows one more torrent in the mount.
@@ -136,7 +150,8 @@ func (s *session) serve(ends endings, screen *screen) error {
 	if err := errors.Join(s.tree.Err(), s.close(ends.hard)); err != nil {
 		return err
 	}
-	s.log.Info("unmounted", "downloaded", humanize.IBytes(uint64(snap.downloaded)))
+	s.log.Info("unmounted",
+		"downloaded", humanize.IBytes(uint64(snap.downloaded)), "uploaded", humanize.IBytes(uint64(snap.uploaded)))
 	return nil
 }
 
@@ -182,8 +197,10 @@ func (s *session) snapshot() snapshot {
 		snap.down += stats.DownRate
 		snap.up += stats.UpRate
 		snap.downloaded += stats.Downloaded
+		snap.uploaded += stats.Uploaded
 		snap.waiting = append(snap.waiting, stats.Waiting...)
 	}
-	snap.cached = s.cache.Stats().Memory
+	memory := s.cache.Stats()
+	snap.cached = memory.Memory - memory.InFlight - memory.Spare
 	return snap
 }
