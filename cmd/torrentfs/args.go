@@ -1,10 +1,20 @@
 package main
 
 import (
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
 )
+
+// notEmpty refuses empty arguments: they are variables of a script that were never set, and as a path they would mean
+// the working directory.
+func notEmpty(cmd *cobra.Command, args []string) error {
+	if slices.Contains(args, "") {
+		return usagef(cmd, "an argument is empty")
+	}
+	return nil
+}
 
 // noArgs refuses arguments.
 func noArgs(cmd *cobra.Command, args []string) error {
@@ -23,7 +33,7 @@ func exactArgs(names ...string) cobra.PositionalArgs {
 		if extra := args[len(names):]; len(extra) > 0 {
 			return usagef(cmd, "only %s is wanted, but there is also %s", strings.Join(names, " and "), shellQuote(extra[0]))
 		}
-		return nil
+		return notEmpty(cmd, args)
 	}
 }
 

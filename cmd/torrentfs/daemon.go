@@ -88,7 +88,7 @@ func startDaemon(args []string, stderr io.Writer) error {
 	}
 	err = child.Wait()
 	if exit, ok := errors.AsType[*exec.ExitError](err); ok && exit.Exited() {
-		return exitCode(exitFailure) // it has said why
+		return codeError(exitFailure) // it has said why
 	}
 	return fmt.Errorf("the daemon ended before its mount was usable (%v)", child.ProcessState)
 }

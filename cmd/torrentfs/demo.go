@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -35,7 +36,7 @@ the exit code is 0 if all is well. With MOUNTPOINT, an empty directory, the moun
 			if len(args) > 1 {
 				return usagef(cmd, "only a MOUNTPOINT is wanted, but there is also %s", shellQuote(args[1]))
 			}
-			return nil
+			return notEmpty(cmd, args)
 		},
 		ValidArgsFunction: completeDirectories,
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -109,22 +110,19 @@ func runDemo(ctx context.Context, dir string, logs *logFlags, stdout, stderr io.
 	}
 	compared := make(chan error, 1)
 	var read atomic.Int64 // bytes through the mount
-	go func() { compared <- d.compare(filepath.Dir(folder), dir, &read) }()
+	var comparing sync.WaitGroup
+	comparing.Go(func() { compared <- d.compare(filepath.Dir(folder), dir, &read) })
 	result := d.follow(compared, &read, swarm.torrent.Length)
 	screen.setLine(nil)
 	if err := session.close(d.ends.hard); err != nil {
 		return errors.Join(result, err)
 	}
-	if errors.Is(result, errInterrupted) {
-		<-compared // unmounting ended the read that it was blocked in
-	}
+	comparing.Wait() // unmounting has ended the read that it may have been blocked in
 	if result == nil {
 		d.say("unmounted")
 	}
 	return result
 }
-
-var errInterrupted = errors.New("interrupted")
 
 // follow shows how far the comparison is, until it has a result or a signal comes.
 func (d *demo) follow(compared <-chan error, read *atomic.Int64, total int64) error {
@@ -135,7 +133,7 @@ func (d *demo) follow(compared <-chan error, read *atomic.Int64, total int64) er
 		case err := <-compared:
 			return err
 		case <-d.ends.soft.Done():
-			return errInterrupted
+			return errors.New("interrupted")
 		case <-tick.C:
 			d.screen.setLine(func(width int) string { return renderProgress(read.Load(), total, width) })
 		}

@@ -30,17 +30,17 @@ func usagef(cmd *cobra.Command, format string, args ...any) error {
 	return &usageError{cmd, fmt.Sprintf(format, args...)}
 }
 
-// exitCode is an error that was reported already: only the code is left to return.
-type exitCode int
+// codeError is an error that was reported already: only the code is left to return.
+type codeError int
 
-func (c exitCode) Error() string { return fmt.Sprintf("exit code %d", int(c)) }
+func (c codeError) Error() string { return fmt.Sprintf("exit code %d", int(c)) }
 
 // report tells the user of err, which may be nil, and returns the exit code that goes with it.
 func report(w io.Writer, err error) int {
 	if err == nil {
 		return exitOK
 	}
-	if code, ok := errors.AsType[exitCode](err); ok {
+	if code, ok := errors.AsType[codeError](err); ok {
 		return int(code)
 	}
 	if usage, ok := errors.AsType[*usageError](err); ok {
@@ -61,8 +61,6 @@ func report(w io.Writer, err error) int {
 // checkVerb reports a verb that does not exist. It goes first, because cobra would otherwise complain of the
 // flags of the mistyped verb.
 func checkVerb(root *cobra.Command, args []string) error {
-	root.InitDefaultHelpCmd()
-	root.InitDefaultCompletionCmd(args...)
 	if len(args) > 0 && strings.HasPrefix(args[0], cobra.ShellCompRequestCmd) {
 		return nil
 	}
@@ -73,8 +71,9 @@ func checkVerb(root *cobra.Command, args []string) error {
 	flags.SetOutput(io.Discard)
 	flags.ParseErrorsAllowlist.UnknownFlags = true
 	flags.AddFlagSet(root.PersistentFlags())
-	if err := flags.Parse(args); err != nil || flags.NArg() == 0 {
-		return nil // let cobra complain of the flag
+	_ = flags.Parse(args) // a wrong flag is cobra's to complain of
+	if flags.NArg() == 0 {
+		return nil
 	}
 	verb := flags.Arg(0)
 	if strings.HasSuffix(verb, ".torrent") || strings.HasPrefix(verb, "magnet:") {

@@ -31,6 +31,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 // newRoot returns the command with all its verbs.
 func newRoot() *cobra.Command {
 	var logs logFlags
+	var version bool
 	root := &cobra.Command{
 		Use:   "torrentfs",
 		Short: "Mount torrents and read their files as if they were on a local disk",
@@ -41,23 +42,42 @@ only what is read, and a little ahead of it, is downloaded, and every byte is ve
   torrentfs mount --daemon file.torrent /mnt/t    mount in the background
   torrentfs unmount /mnt/t
   torrentfs info file.torrent                     what is in a torrent`,
-		Version:       versionString(),
 		SilenceErrors: true, // report prints them
 		SilenceUsage:  true,
 
 		SuggestionsMinimumDistance: 2,
 
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if version {
+				return printVersion(cmd.OutOrStdout())
+			}
 			cmd.SetOut(cmd.ErrOrStderr())
 			if err := cmd.Help(); err != nil {
 				return err
 			}
-			return exitCode(exitUsage)
+			return codeError(exitUsage)
 		},
 	}
-	root.SetVersionTemplate("{{.Version}}\n")
+	root.SetUsageFunc(showUsage)
 	root.SetFlagErrorFunc(flagError)
+	root.Flags().BoolVar(&version, "version", false, "print the version")
 	logs.register(root)
+	root.SetHelpCommand(newHelp())
 	root.AddCommand(newMount(&logs), newUnmount(), newInfo(), newDemo(&logs), newVersion())
+	root.InitDefaultHelpCmd()
+	root.InitDefaultCompletionCmd()
+	for _, cmd := range root.Commands() {
+		cmd.DisableFlagsInUseLine = true // those that have some say so themselves
+		if cmd.HasSubCommands() {        // the one for completion
+			cmd.Use += " SHELL"
+			cmd.Args = func(cmd *cobra.Command, args []string) error {
+				if len(args) > 0 {
+					return usagef(cmd, "there is no completion for the shell %q", args[0])
+				}
+				return usagef(cmd, "SHELL is missing")
+			}
+			cmd.RunE = func(*cobra.Command, []string) error { return nil } // Args lets nobody through
+		}
+	}
 	return root
 }

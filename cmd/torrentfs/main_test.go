@@ -72,6 +72,11 @@ func TestExitCodes(t *testing.T) {
 		{"info --help", 0, ``},
 		{"help info", 0, ``},
 		{"completion bash", 0, ``},
+		{"help help", 0, ``},
+		{"help", 0, ``},
+		{"help moutn", 2, `torrentfs: there is no verb "moutn"; did you mean mount\?\nTry .*`},
+		{"completion", 2, `torrentfs completion: SHELL is missing\nTry .*`},
+		{"completion csh", 2, `torrentfs completion: there is no completion for the shell "csh"\nTry .*`},
 
 		{"", 2, `(?s)torrentfs mounts torrents.*Usage:.*`},
 		{"moutn", 2, `torrentfs: there is no verb "moutn"; did you mean mount\?\nTry 'torrentfs --help'\.\n`},
@@ -95,6 +100,7 @@ func TestExitCodes(t *testing.T) {
 		{"mount x.torrent", 2, `torrentfs mount: MOUNTPOINT is missing: where is x\.torrent to be mounted\?\nTry .*`},
 		{"mount " + dir, 2, `torrentfs mount: SOURCE is missing: what is to be mounted on \S+\?\nTry .*`},
 		{"mount " + dir + " x.torrent", 2, `torrentfs mount: MOUNTPOINT comes last; did you mean: torrentfs mount x\.torrent \S+\?\nTry .*`},
+		{"mount x.torrent y.torrent", 2, `torrentfs mount: MOUNTPOINT is missing: where are x\.torrent and y\.torrent to be mounted\?\nTry .*`},
 		{"mount --memry 1GB x y", 2, `torrentfs mount: there is no flag --memry; did you mean --memory\?\nTry .*`},
 		{"mount --memory", 2, `torrentfs mount: --memory needs a value: --memory SIZE\nTry .*`},
 		{"mount --memory lots x y", 2, `torrentfs mount: --memory: "lots" is not a size; write 64MiB, 10GB or a number of bytes\nTry .*`},
@@ -137,11 +143,19 @@ func TestExitCodes(t *testing.T) {
 	}
 }
 
+func TestEmptyArguments(t *testing.T) {
+	for _, args := range [][]string{{"info", ""}, {"mount", "", "x"}, {"mount", "x", ""}, {"unmount", ""}, {"demo", ""}} {
+		if code := run(t.Context(), args, io.Discard, io.Discard); code != exitUsage {
+			t.Errorf("%q: exit code %d", args, code)
+		}
+	}
+}
+
 // TestHelp compares what the verbs say of themselves with golden files; -update rewrites them.
 func TestHelp(t *testing.T) {
 	root := newRoot()
 	for _, cmd := range append(root.Commands(), root) {
-		if cmd.Name() == "help" || cmd.Name() == "completion" {
+		if cmd.Name() == "completion" {
 			continue
 		}
 		t.Run(cmd.Name(), func(t *testing.T) {

@@ -130,7 +130,10 @@ func mountArgs(cmd *cobra.Command, args []string) error {
 		return usagef(cmd, "MOUNTPOINT comes last; did you mean: torrentfs mount %s %s?",
 			shellQuoteAll(args[1:]), shellQuote(first))
 	}
-	return nil
+	if strings.HasSuffix(last, ".torrent") && !isDirectory(last) {
+		return usagef(cmd, "MOUNTPOINT is missing: where are %s and %s to be mounted?", shellQuote(first), shellQuote(last))
+	}
+	return notEmpty(cmd, args)
 }
 
 func isDirectory(path string) bool {

@@ -108,6 +108,7 @@ type snapshot struct {
 	known      int     // peers known
 	down, up   float64 // bytes a second
 	downloaded int64   // bytes
+	uploaded   int64   // bytes
 	waiting    []int   // pieces that reads wait for
 	cached     int64   // bytes of verified pieces in memory
 }

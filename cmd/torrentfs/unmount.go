@@ -20,7 +20,7 @@ blocked end with an error, and the torrentfs that served the mount exits.`,
 			if len(args) == 0 {
 				return usagef(cmd, "MOUNTPOINT is missing")
 			}
-			return nil
+			return notEmpty(cmd, args)
 		},
 		ValidArgsFunction: completeDirectories,
 		RunE: func(_ *cobra.Command, args []string) error {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"io"
 	"runtime"
 	"runtime/debug"
 	"strings"
@@ -17,26 +18,12 @@ func newVersion() *cobra.Command {
 		Use:   "version",
 		Short: "Print the version",
 		Args:  noArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			_, err := fmt.Fprintln(cmd.OutOrStdout(), versionString())
-			return err
-		},
+		RunE:  func(cmd *cobra.Command, _ []string) error { return printVersion(cmd.OutOrStdout()) },
 	}
 }
 
-// release returns the version alone, as peers and trackers are told it.
-func release() string {
-	if version != "" {
-		return version
-	}
-	if info, ok := debug.ReadBuildInfo(); ok && strings.HasPrefix(info.Main.Version, "v") {
-		return strings.TrimPrefix(info.Main.Version, "v")
-	}
-	return "devel"
-}
-
-// versionString says which torrentfs this is, and what it was built with.
-func versionString() string {
+// printVersion says which torrentfs this is, and what it was built with.
+func printVersion(w io.Writer) error {
 	commit := ""
 	if info, ok := debug.ReadBuildInfo(); ok && !strings.Contains(release(), "-") { // a pseudo-version names it already
 		settings := make(map[string]string)
@@ -50,5 +37,17 @@ func versionString() string {
 			}
 		}
 	}
-	return fmt.Sprintf("torrentfs %s%s (%s %s/%s)", release(), commit, runtime.Version(), runtime.GOOS, runtime.GOARCH)
+	_, err := fmt.Fprintf(w, "torrentfs %s%s (%s %s/%s)\n", release(), commit, runtime.Version(), runtime.GOOS, runtime.GOARCH)
+	return err
+}
+
+// release returns the version alone, as peers and trackers are told it.
+func release() string {
+	if version != "" {
+		return version
+	}
+	if info, ok := debug.ReadBuildInfo(); ok && strings.HasPrefix(info.Main.Version, "v") {
+		return strings.TrimPrefix(info.Main.Version, "v")
+	}
+	return "devel"
 }
