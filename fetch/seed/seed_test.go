@@ -141,10 +141,10 @@ func TestFolderWithinFolderOfTheSameName(t *testing.T) {
 
 func TestPadding(t *testing.T) {
 	// Create makes no padding, so a file of zeros takes the part, and is then not on the disk.
-	folder, tor, _ := share(t)
+	folder, _, _ := share(t)
 	pad := filepath.Join(folder, "pad")
 	write(t, pad, make([]byte, 1000))
-	tor = create(t, folder)
+	tor := create(t, folder)
 	for i := range tor.Files {
 		if filepath.Base(tor.Files[i].Path) == "pad" {
 			tor.Files[i].Padding = true
