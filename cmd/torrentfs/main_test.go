@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"flag"
+	"fmt"
 	"io"
 	"os"
 	"os/exec"
@@ -21,11 +22,14 @@ var update = flag.Bool("update", false, "rewrite the golden files")
 const asProgram = "TORRENTFS_TEST_AS_PROGRAM"
 
 func TestMain(m *testing.M) {
-	if os.Getenv(asProgram) != "" {
+	switch os.Getenv(asProgram) {
+	case "":
+		os.Exit(m.Run())
+	case "foreground":
+		fmt.Println(foreground(os.Stdout))
+	default:
 		main()
-		return
 	}
-	os.Exit(m.Run())
 }
 
 // command returns torrentfs, to be run with args.

@@ -22,6 +22,7 @@ type mountFlags struct {
 	listen        listenValue
 	maxPeers      countValue
 	noTrackers    bool
+	noPEX         bool
 	noUpload      bool
 	memory        sizeValue
 	readAhead     sizeValue
@@ -49,6 +50,7 @@ func (f *mountFlags) register(flags *pflag.FlagSet) {
 	flags.Var(&f.listen, "listen", "accept peers at `ADDR`; port 0 is any free port")
 	flags.Var(&f.maxPeers, "max-peers", "be connected to at most `N` peers for each torrent")
 	flags.BoolVar(&f.noTrackers, "no-trackers", false, "don't ask trackers for peers")
+	flags.BoolVar(&f.noPEX, "no-pex", false, "don't exchange addresses of peers with peers")
 	flags.BoolVar(&f.noUpload, "no-upload", false, "give nothing back to the swarm")
 	flags.Var(&f.memory, "memory", "keep pieces of up to `SIZE` in memory")
 	flags.Var(&f.readAhead, "readahead", "fetch at most `SIZE` ahead of a reader")

@@ -67,6 +67,7 @@ func (s *session) start(dir string, torrents []*metainfo.Torrent) (err error) {
 		MaxPeers:   int(s.flags.maxPeers),
 		Upload:     !s.flags.noUpload,
 		NoTrackers: s.flags.noTrackers,
+		NoPEX:      s.flags.noPEX,
 		InFlight:   min(maxInFlight, memory/2/int64(len(torrents))),
 		Version:    release(),
 		Logger:     s.log,

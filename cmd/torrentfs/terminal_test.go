@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strings"
@@ -119,6 +120,33 @@ func TestNoStatusLine(t *testing.T) {
 	for _, env := range []string{"CI=true", "TERM=dumb"} {
 		if shown := onTerminal(t, 100, "msg=mounted", env); strings.Contains(shown, "\x1b") {
 			t.Errorf("%s: control sequences in %q", env, shown)
+		}
+	}
+}
+
+// TestForeground asks jobs of a shell whether the terminal is theirs.
+func TestForeground(t *testing.T) {
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for script, want := range map[string]string{`"$0"`: "true", `"$0" & wait`: "false"} {
+		master, slave := openTerminal(t, 80)
+		cmd := exec.Command("sh", "-c", "set -m; "+script, self)
+		cmd.Env = append(os.Environ(), asProgram+"=foreground")
+		cmd.Stdin, cmd.Stdout, cmd.Stderr = slave, slave, slave
+		cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true}
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		slave.Close()
+		shown := newLines()
+		_, _ = master.WriteTo(shown) // until the last process has ended
+		if err := cmd.Wait(); err != nil {
+			t.Error(err)
+		}
+		if got := strings.TrimSpace(shown.String()); got != want {
+			t.Errorf("%s: %q, want %s", script, got, want)
 		}
 	}
 }
