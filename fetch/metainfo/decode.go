@@ -20,7 +20,7 @@ var rawType = reflect.TypeFor[Raw]()
 
 // Decode reads the one bencoded value in b into what v points to. It is safe for strangers' bytes: b is first
 // scanned (see scan), so that malformed, deep or trailing bytes are an error, and what fits no part of v is left
-// out. The caller bounds the length of b; memory in use stays within a small multiple of it.
+// out. The caller bounds the length of b; the memory taken is a few times that, and 16 MiB at most beside it.
 //
 // v points to a struct (keys are named by `bencode:"..."` tags and matched exactly), slice, string, integer,
 // Raw, map[string]int or map[string]string, or to a mixture of these; an element of type any takes a string
@@ -56,12 +56,15 @@ func decode(scanned value, v any) (err error) {
 			err = fmt.Errorf("cannot decode bencoding into %v: %v", t, r)
 		}
 	}()
-	fitted, ok := fit(nil, scanned, t.Elem())
-	if !ok {
+	f := fitter{budget: maxParts}
+	switch fits := f.fit(scanned, t.Elem()); {
+	case f.budget < 0:
+		return errors.New("bencoding has too many parts")
+	case !fits:
 		return errors.New("bencoding is " + scanned.kind() + ", which is not expected here")
 	}
 	// With a bufio.Reader of our own nothing is left behind in bencode-go's pool.
-	return bencode.Unmarshal(bufio.NewReader(bytes.NewReader(fitted)), v)
+	return bencode.Unmarshal(bufio.NewReader(bytes.NewReader(f.out)), v)
 }
 
 func (v value) kind() string {
@@ -77,69 +80,111 @@ func (v value) kind() string {
 	}
 }
 
-// fit appends to dst what of v a variable of type t can hold, in bencoding. It reports whether v is of the
-// right type for t; dst is unchanged if not.
-func fit(dst []byte, v value, t reflect.Type) ([]byte, bool) {
+// maxParts bounds the memory, in bytes, of the elements of all lists and maps that one Decode makes. Two bytes
+// of bencoding can become an element of any size, so the length of the input is no bound.
+const maxParts = 16 << 20
+
+// fitter writes the part of a value that a type can hold.
+type fitter struct {
+	out    []byte // in bencoding
+	budget int    // what is left of maxParts; the work ends when it is spent
+}
+
+// fit writes what of v a variable of type t can hold. It reports whether v is of the right kind for t, and
+// writes nothing if not.
+func (f *fitter) fit(v value, t reflect.Type) bool {
 	if t == rawType {
-		return appendString(dst, v), true
+		f.out = appendString(f.out, v)
+		return true
 	}
 	switch t.Kind() {
 	case reflect.String:
 		s, ok := v.str()
-		return fitString(dst, s, ok)
+		return f.str(s, ok)
 	case reflect.Int, reflect.Int8, reflect.Int16, reflect.Int32, reflect.Int64:
 		n, ok := v.integer()
-		return fitInt(dst, n, ok && !t.OverflowInt(n))
+		return f.integer(n, ok && !t.OverflowInt(n))
 	case reflect.Uint, reflect.Uint8, reflect.Uint16, reflect.Uint32, reflect.Uint64:
 		n, ok := v.integer()
-		return fitInt(dst, n, ok && n >= 0 && !t.OverflowUint(uint64(n)))
+		return f.integer(n, ok && n >= 0 && !t.OverflowUint(uint64(n)))
 	case reflect.Interface:
 		if s, ok := v.str(); ok {
-			return fitString(dst, s, ok)
+			return f.str(s, ok)
 		}
 		n, ok := v.integer()
-		return fitInt(dst, n, ok)
+		return f.integer(n, ok)
 	case reflect.Slice:
-		return fitList(dst, v, t.Elem())
+		return f.list(v, t.Elem())
 	case reflect.Struct:
-		return fitStruct(dst, v, t)
+		return f.dict(v, func(key string) (reflect.Type, bool) { return fieldOf(t, key) })
 	case reflect.Map:
-		return fitMap(dst, v, t)
-	default:
-		panic("type " + t.String() + " is not supported")
+		if t != reflect.TypeFor[map[string]int]() && t != reflect.TypeFor[map[string]string]() {
+			break
+		}
+		return f.dict(v, func(key string) (reflect.Type, bool) {
+			f.budget -= 64 + len(key) // about what a map takes for an entry
+			return t.Elem(), true
+		})
 	}
+	panic("type " + t.String() + " is not supported")
 }
 
-func fitString(dst, s []byte, ok bool) ([]byte, bool) {
-	if !ok {
-		return dst, false
+func (f *fitter) str(s []byte, ok bool) bool {
+	if ok {
+		f.out = appendString(f.out, s)
 	}
-	return appendString(dst, s), true
+	return ok
 }
 
-func fitInt(dst []byte, n int64, ok bool) ([]byte, bool) {
-	if !ok {
-		return dst, false
+func (f *fitter) integer(n int64, ok bool) bool {
+	if ok {
+		f.out = strconv.AppendInt(append(f.out, 'i'), n, 10)
+		f.out = append(f.out, 'e')
 	}
-	dst = strconv.AppendInt(append(dst, 'i'), n, 10)
-	return append(dst, 'e'), true
+	return ok
 }
 
-func fitList(dst []byte, v value, elem reflect.Type) ([]byte, bool) {
+func (f *fitter) list(v value, elem reflect.Type) bool {
 	if elem.Kind() == reflect.Uint8 {
 		panic("bytes are decoded into a string")
 	}
 	if !v.isList() {
-		return dst, false
+		return false
 	}
-	dst = append(dst, 'l')
+	f.budget -= 8 * int(elem.Size()) // with which bencode-go begins
+	f.out = append(f.out, 'l')
 	for e := range v.elements() {
-		var ok bool
-		if dst, ok = fit(dst, e, elem); !ok {
-			dst = append(dst, zero(elem)...)
+		if f.budget -= 2 * int(elem.Size()); f.budget < 0 {
+			return false
+		}
+		if !f.fit(e, elem) {
+			f.out = append(f.out, zero(elem)...)
 		}
 	}
-	return append(dst, 'e'), true
+	f.out = append(f.out, 'e')
+	return true
+}
+
+// dict writes those members of a dictionary that have a type and fit it.
+func (f *fitter) dict(v value, typeOf func(key string) (reflect.Type, bool)) bool {
+	if !v.isDict() {
+		return false
+	}
+	f.out = append(f.out, 'd')
+	for key, member := range v.members() {
+		t, ok := typeOf(string(key))
+		if f.budget < 0 {
+			return false
+		}
+		if begin := len(f.out); ok {
+			f.out = appendString(f.out, key)
+			if !f.fit(member, t) {
+				f.out = f.out[:begin]
+			}
+		}
+	}
+	f.out = append(f.out, 'e')
+	return true
 }
 
 // zero keeps the place of an element that does not fit, so that those behind it keep theirs.
@@ -154,44 +199,6 @@ func zero(t reflect.Type) string {
 	default:
 		return "i0e"
 	}
-}
-
-func fitStruct(dst []byte, v value, t reflect.Type) ([]byte, bool) {
-	if !v.isDict() {
-		return dst, false
-	}
-	dst = append(dst, 'd')
-	for key, member := range v.members() {
-		field, ok := fieldOf(t, string(key))
-		if !ok {
-			continue
-		}
-		begin := len(dst)
-		dst = appendString(dst, key)
-		if dst, ok = fit(dst, member, field); !ok {
-			dst = dst[:begin]
-		}
-	}
-	return append(dst, 'e'), true
-}
-
-func fitMap(dst []byte, v value, t reflect.Type) ([]byte, bool) {
-	if t != reflect.TypeFor[map[string]int]() && t != reflect.TypeFor[map[string]string]() {
-		panic("type " + t.String() + " is not supported")
-	}
-	if !v.isDict() {
-		return dst, false
-	}
-	dst = append(dst, 'd')
-	for key, member := range v.members() {
-		begin := len(dst)
-		dst = appendString(dst, key)
-		var ok bool
-		if dst, ok = fit(dst, member, t.Elem()); !ok {
-			dst = dst[:begin]
-		}
-	}
-	return append(dst, 'e'), true
 }
 
 // fieldOf is the type of the field of struct t that key names. It panics where bencode-go, which compares keys

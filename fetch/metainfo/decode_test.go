@@ -161,6 +161,10 @@ func TestDecodeErrors(t *testing.T) {
 		{"de", new(bool), "not supported"},
 		{"le", new([]byte), "bytes are decoded into a string"},
 		{"d5:peers1:xe", &hiding, "hides key"},
+		{"d6:innersl" + strings.Repeat("de", 1<<20) + "ee", new(reply), "too many parts"},
+		{"d5:listsl" + strings.Repeat("le", 1<<18) + "ee", new(reply), "too many parts"},
+		{"d4:strsl" + strings.Repeat("0:", 1<<20) + "ee", new(reply), "too many parts"},
+		{"d1:md" + numberedKeys(1<<18) + "ee", new(reply), "too many parts"},
 	} {
 		if err := Decode([]byte(c.in), c.v); err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("Decode(%.40q): error %v, want %q", c.in, err, c.want)
@@ -183,14 +187,19 @@ func TestScanAllocatesNothing(t *testing.T) {
 			t.Errorf("scan of %.10q... took %d bytes", in, n)
 		}
 	}
-	var keys strings.Builder
-	for i := range 1 << 17 {
-		fmt.Fprintf(&keys, "4:%04x0:", 1<<17-i) // out of order, so that they must be sorted
-	}
-	b := []byte("d" + keys.String() + "e")
-	if n := allocated(func() { scan(b) }); n > 8*uint64(len(b)) {
+	b := []byte("d" + numberedKeys(1<<17) + "e") // out of order, so that they must be sorted
+	if n := allocated(func() { scan(b) }); n > 4*uint64(len(b)) {
 		t.Errorf("scan of %d bytes of keys took %d bytes", len(b), n)
 	}
+}
+
+// numberedKeys is n members of a dictionary, in falling order.
+func numberedKeys(n int) string {
+	var b strings.Builder
+	for i := range n {
+		fmt.Fprintf(&b, "8:%08xi0e", n-i)
+	}
+	return b.String()
 }
 
 // allocated is the number of bytes that f allocates.

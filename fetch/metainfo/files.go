@@ -1,28 +1,32 @@
 package metainfo
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"math"
-	"slices"
 	"strings"
 )
 
-// maxPathDepth bounds the number of components of a file's path.
-const maxPathDepth = 255
+const (
+	// maxPathDepth bounds the number of components of a file's path.
+	maxPathDepth = 255
+	// maxLinks bounds how many symbolic links are followed one after the other, so that a circle has an end.
+	maxLinks = 8
+)
 
 // bencodeFile is one entry of the list files in the info dictionary of a multi-file torrent, as it is written
-// there. Entries are many, so they are read without bencode-go, which takes microseconds and kilobytes for each.
+// there. Entries are many, so they are read in place: bencode-go takes microseconds and kilobytes for each.
 type bencodeFile struct {
-	length      int64 // -1 when absent
-	path        []string
-	pathUTF8    []string
-	attr        string   // BEP 47
-	symlinkPath []string // BEP 47
+	length      int64  // -1 when absent
+	path        value  // a list, or nil
+	attr        []byte // BEP 47
+	symlinkPath value  // BEP 47; a list, or nil
 }
 
 func readFile(v value) bencodeFile {
 	f := bencodeFile{length: -1}
+	var pathUTF8 value
 	for key, member := range v.members() {
 		switch string(key) {
 		case "length":
@@ -30,18 +34,29 @@ func readFile(v value) bencodeFile {
 				f.length = n
 			}
 		case "path":
-			f.path = member.strings()
+			f.path = nonEmptyList(member)
 		case "path.utf-8":
-			f.pathUTF8 = member.strings()
+			pathUTF8 = nonEmptyList(member)
 		case "attr":
-			attr, _ := member.str()
-			f.attr = string(attr)
+			f.attr, _ = member.str()
 		case "symlink path":
-			f.symlinkPath = member.strings()
+			f.symlinkPath = nonEmptyList(member)
 		}
+	}
+	if pathUTF8 != nil {
+		f.path = pathUTF8
 	}
 	return f
 }
+
+func nonEmptyList(v value) value {
+	if !v.isList() || len(v) == len("le") {
+		return nil
+	}
+	return v
+}
+
+func (f bencodeFile) has(attr byte) bool { return bytes.IndexByte(f.attr, attr) >= 0 }
 
 // parseFiles sets Files, Length and MultiFile. A list of files counts more than a length, as elsewhere.
 func (t *Torrent) parseFiles(info value, bi bencodeInfo) error {
@@ -63,150 +78,131 @@ func (t *Torrent) parseFiles(info value, bi bencodeInfo) error {
 	return nil
 }
 
-// entry is a file on its way from the list to Files.
-type entry struct {
-	File
-	components []string // safe
-	place      name     // in the tree
-	target     []string // of a symbolic link, safe, from the root folder (BEP 47)
-}
-
 func (t *Torrent) parseList(list value) error {
-	var entries []entry
+	links := make(map[int]string) // of the files that are symbolic links, the path of the target
+	var path []byte
 	for v := range list.elements() {
-		e, err := t.parseFile(readFile(v))
-		if err != nil {
-			return fmt.Errorf("file %d: %w", len(entries)+1, err)
+		f := readFile(v)
+		if f.path == nil && f.has('p') {
+			f.path = fmt.Appendf(nil, "l4:.pad%se", appendString(nil, fmt.Append(nil, f.length)))
 		}
-		entries = append(entries, e)
+		var err error
+		if path, err = appendPath(append(path[:0], t.Name...), f.path); err != nil {
+			return fmt.Errorf("file %d: %w", len(t.Files)+1, err)
+		}
+		file := File{
+			Path:       string(path),
+			Offset:     t.Length,
+			Length:     f.length,
+			Padding:    !f.has('l') && (f.has('p') || legacyPadding(path[len(t.Name):])),
+			Executable: f.has('x'),
+		}
+		if f.has('l') {
+			file.Length = 0 // a link takes no bytes of the torrent, whatever its length says
+			if target, err := appendPath([]byte(t.Name), f.symlinkPath); err == nil {
+				links[len(t.Files)] = string(target)
+			}
+		}
+		if file.Length < 0 {
+			return fmt.Errorf("file %d: %.80q has no valid length", len(t.Files)+1, file.Path)
+		}
+		if file.Length > math.MaxInt64-t.Length {
+			return fmt.Errorf("file %d: the sum of all lengths is too large", len(t.Files)+1)
+		}
+		t.Length += file.Length
+		t.Files = append(t.Files, file)
 	}
-	if len(entries) == 0 {
+	if len(t.Files) == 0 {
 		return errors.New("torrent has an empty list of files")
 	}
-	uniqueNames(entries)
-	for i, e := range entries {
-		entries[i].Path = t.Name + "/" + strings.Join(e.components, "/")
-	}
-	entries = resolveLinks(entries)
-	t.Files = make([]File, len(entries))
-	for i, e := range entries {
-		t.Files[i] = e.File
+	t.makePathsUnique()
+	if len(links) > 0 {
+		t.resolveLinks(links)
 	}
 	return nil
 }
 
-// uniqueNames renames files so that no two, and no file and folder, share a path. Padding is not shown, so it
-// doesn't count.
-func uniqueNames(entries []entry) {
-	t := newTree(len(entries))
-	for i, e := range entries {
-		if !e.Padding {
-			entries[i].place = t.addDir(e.components)
+// appendPath appends the components of a path to dst, each made safe and behind a slash.
+func appendPath(dst []byte, list value) ([]byte, error) {
+	n := 0
+	if list != nil {
+		for component := range list.elements() {
+			if n++; n > maxPathDepth {
+				return dst, fmt.Errorf("its path has more than %d components", maxPathDepth)
+			}
+			s, _ := component.str() // what is no string has an empty name
+			dst = appendName(append(dst, '/'), s)
+		}
+	}
+	if n == 0 {
+		return dst, errors.New("it has no path")
+	}
+	return dst, nil
+}
+
+// legacyPadding recognises padding made before BEP 47 had an attribute for it, by BitComet and by libtorrent.
+// The path begins with a slash.
+func legacyPadding(path []byte) bool {
+	number, ok := bytes.CutPrefix(path, []byte("/.pad/"))
+	return ok && len(bytes.Trim(number, "0123456789")) == 0 ||
+		bytes.HasPrefix(path[bytes.LastIndexByte(path, '/')+1:], []byte("_____padding_file_"))
+}
+
+// makePathsUnique renames files so that no two, and no file and folder, share a path. Padding is not shown, so
+// it doesn't count.
+func (t *Torrent) makePathsUnique() {
+	names := tree{taken: make(map[name]int, len(t.Files)), last: make(map[name]int)}
+	places := make([]name, len(t.Files))
+	for i, f := range t.Files {
+		if !f.Padding {
+			places[i] = names.enter(f.Path[len(t.Name)+1:])
 		}
 	}
 	var left []int
-	for i, e := range entries {
-		if !e.Padding && !t.claim(e.place) {
+	for i, f := range t.Files {
+		if !f.Padding && !names.claim(places[i]) {
 			left = append(left, i)
 		}
 	}
 	for _, i := range left {
-		e := entries[i]
-		e.components[len(e.components)-1] = t.rename(e.place)
+		f := &t.Files[i]
+		f.Path = f.Path[:len(f.Path)-len(places[i].base)] + names.rename(places[i])
 	}
 }
-
-// parseFile checks one entry and lays it behind the files before it.
-func (t *Torrent) parseFile(f bencodeFile) (entry, error) {
-	e := entry{
-		File: File{
-			Offset:     t.Length,
-			Length:     f.length,
-			Padding:    strings.Contains(f.attr, "p"),
-			Executable: strings.Contains(f.attr, "x"),
-		},
-		components: f.path,
-	}
-	if len(f.pathUTF8) > 0 {
-		e.components = f.pathUTF8
-	}
-	switch {
-	case len(e.components) == 0 && e.Padding:
-		e.components = []string{".pad", fmt.Sprint(f.length)}
-	case len(e.components) == 0:
-		return entry{}, errors.New("it has no path")
-	case len(e.components) > maxPathDepth:
-		return entry{}, fmt.Errorf("its path has more than %d components", maxPathDepth)
-	}
-	e.Padding = e.Padding || legacyPadding(e.components)
-	if strings.Contains(f.attr, "l") {
-		// A link takes no bytes of the torrent, whatever its length says.
-		e.Length = 0
-		e.target = f.symlinkPath
-		for i, c := range e.target {
-			e.target[i] = safeName(c)
-		}
-	}
-	if e.Length < 0 {
-		return entry{}, fmt.Errorf("%.80q has no valid length", strings.Join(e.components, "/"))
-	}
-	if e.Length > math.MaxInt64-t.Length {
-		return entry{}, errors.New("the sum of all lengths is too large")
-	}
-	t.Length += e.Length
-	for i, c := range e.components {
-		e.components[i] = safeName(c)
-	}
-	return e, nil
-}
-
-// legacyPadding recognises padding made before BEP 47 had an attribute for it, by BitComet and by libtorrent.
-func legacyPadding(components []string) bool {
-	last := components[len(components)-1]
-	if strings.HasPrefix(last, "_____padding_file_") {
-		return true
-	}
-	return len(components) == 2 && components[0] == ".pad" && strings.Trim(last, "0123456789") == ""
-}
-
-// maxLinks bounds how many links are followed one after the other, so that a circle of them has an end.
-const maxLinks = 8
 
 // resolveLinks puts each symbolic link that leads to a file behind that file, as another name of its bytes,
-// and leaves out the others.
-func resolveLinks(entries []entry) []entry {
-	if !slices.ContainsFunc(entries, entry.isLink) {
-		return entries
-	}
-	byPath := make(map[string]int, len(entries))
-	for i, e := range entries {
-		if !e.Padding {
-			byPath[strings.Join(e.components, "/")] = i
+// and leaves out the others. A target is given from the root folder (BEP 47).
+func (t *Torrent) resolveLinks(links map[int]string) {
+	byPath := make(map[string]int, len(t.Files))
+	for i, f := range t.Files {
+		if !f.Padding {
+			byPath[f.Path] = i
 		}
 	}
-	linksTo := make(map[int][]entry)
-	for _, e := range entries {
-		at, ok := 0, e.isLink()
-		for end, n := e, 0; ok && end.isLink(); n++ {
-			at, ok = byPath[strings.Join(end.target, "/")]
-			end, ok = entries[at], ok && n < maxLinks
+	linksTo := make(map[int][]int)
+	for i := range t.Files {
+		at, isLink, ok := i, true, true
+		for n := 0; isLink && ok && n <= maxLinks; n++ {
+			var target string
+			if target, isLink = links[at]; isLink {
+				at, ok = byPath[target]
+			}
 		}
-		if ok {
-			linksTo[at] = append(linksTo[at], e)
+		if ok && !isLink && at != i {
+			linksTo[at] = append(linksTo[at], i)
 		}
 	}
-	var kept []entry
-	for i, e := range entries {
-		if e.isLink() {
+	var kept []File
+	for i, f := range t.Files {
+		if _, isLink := links[i]; isLink {
 			continue
 		}
-		kept = append(kept, e)
+		kept = append(kept, f)
 		for _, link := range linksTo[i] {
-			link.Offset, link.Length, link.Executable = e.Offset, e.Length, e.Executable
-			kept = append(kept, link)
+			alias := f
+			alias.Path = t.Files[link].Path
+			kept = append(kept, alias)
 		}
 	}
-	return kept
+	t.Files = kept
 }
-
-func (e entry) isLink() bool { return len(e.target) > 0 }

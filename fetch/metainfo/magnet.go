@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -78,10 +79,10 @@ func splitQuery(q string) map[string][]string {
 	return params
 }
 
-// magnetHash is the first version 1 info-hash among the exact topics of a link.
-func magnetHash(topics []string) (Hash, error) {
-	err := errors.New("magnet link has no info-hash (xt=urn:btih:...)")
-	for _, xt := range topics {
+// magnetHash is the version 1 info-hash among the exact topics of a link; the last one, as elsewhere.
+func magnetHash(topics []string) (h Hash, err error) {
+	err = errors.New("magnet link has no info-hash (xt=urn:btih:...)")
+	for _, xt := range slices.Backward(topics) {
 		const v1, v2 = "urn:btih:", "urn:btmh:"
 		switch {
 		case len(xt) > len(v1) && strings.EqualFold(xt[:len(v1)], v1):

@@ -11,11 +11,11 @@ import (
 const maxName = 255
 
 // safeName makes s fit to be one component of a path, and changes nothing that a file system can show: spaces,
-// leading dots and every script stay. It is never empty, "." or "..", holds no slash and no control character,
-// is valid UTF-8 and at most 255 bytes long; what was wrong with it is replaced by underscores or, at the end,
-// cut, where a file's extension is kept.
+// leading dots and every script stay. The result is never empty, "." or "..", holds no slash and no control
+// character, is valid UTF-8 and at most 255 bytes long; what was wrong became underscores or, past the end, was
+// cut off, though not the extension of a file.
 func safeName(s string) string {
-	if strings.ContainsFunc(s, unsafeRune) || !utf8.ValidString(s) {
+	if !utf8.ValidString(s) || strings.ContainsFunc(s, unsafeRune) {
 		s = strings.Map(func(r rune) rune {
 			if unsafeRune(r) {
 				return '_'
@@ -38,6 +38,19 @@ func safeName(s string) string {
 
 func unsafeRune(r rune) bool { return r == '/' || unicode.IsControl(r) }
 
+// appendName appends safeName(b) to dst, and allocates nothing for the usual name, of which there are many.
+func appendName(dst, b []byte) []byte {
+	for _, c := range b {
+		if c < ' ' || c > '~' || c == '/' {
+			return append(dst, safeName(string(b))...)
+		}
+	}
+	if len(b) > maxName || len(b) <= len("..") {
+		return append(dst, safeName(string(b))...)
+	}
+	return append(dst, b...)
+}
+
 // splitExt splits a name before the dot of its extension. What is too long to be an extension is none, and
 // neither is all of a name such as ".profile".
 func splitExt(s string) (stem, ext string) {
@@ -59,46 +72,45 @@ func cut(s string, n int) string {
 	return s[:n]
 }
 
-// A name is a place in the tree of a torrent: a component within a directory, which is a number, 0 being the
-// root. Looking names up a component at a time keeps the work linear in the length of all paths.
+// name is a place in the tree of a torrent: a component within a folder, which is a number, 0 being the root.
+// With one step for each component, looking up is linear in the length of a path however deep it is.
 type name struct {
-	dir  int
-	base string
+	folder int
+	base   string
 }
 
-// tree gives each file of a torrent a path of its own. Directories keep their names, so all are entered first,
-// and so does the first of the files with one path; what is left over then becomes "name (2).ext" and so on.
+// tree gives each file of a torrent a path of its own. Folders keep their names, so they are entered first, and
+// so does the first of the files with one path; what is left over then becomes "name (2).ext" and so on.
 type tree struct {
-	dirs  map[name]int
-	files map[name]bool
-	last  map[name]int // the last number given out for a name
+	taken   map[name]int // the number of a folder, 0 for a file
+	folders int
+	last    map[name]int // the last number given out for a name
 }
 
-func newTree(files int) *tree {
-	return &tree{dirs: make(map[name]int), files: make(map[name]bool, files), last: make(map[name]int)}
-}
-
-// addDir enters the directories on the path of a file and returns its place.
-func (t *tree) addDir(components []string) name {
-	dir := 0
-	for _, base := range components[:len(components)-1] {
-		n := name{dir, base}
-		next, ok := t.dirs[n]
-		if !ok {
-			next = len(t.dirs) + 1
-			t.dirs[n] = next
+// enter makes the folders on the path of a file and returns the file's place.
+func (t *tree) enter(path string) name {
+	folder := 0
+	for {
+		base, rest, isFolder := strings.Cut(path, "/")
+		n := name{folder, base}
+		if !isFolder {
+			return n
 		}
-		dir = next
+		if folder = t.taken[n]; folder == 0 {
+			t.folders++
+			folder = t.folders
+			t.taken[n] = folder
+		}
+		path = rest
 	}
-	return name{dir, components[len(components)-1]}
 }
 
-// claim takes a place for a file, and reports whether it was free.
+// claim takes a place for a file, and reports whether it was free. All folders have been entered.
 func (t *tree) claim(n name) bool {
-	if _, isDir := t.dirs[n]; isDir || t.files[n] {
+	if _, taken := t.taken[n]; taken {
 		return false
 	}
-	t.files[n] = true
+	t.taken[n] = 0
 	return true
 }
 
@@ -108,7 +120,7 @@ func (t *tree) rename(n name) string {
 	// Room for the longest number (there are fewer files than maxTokens), whatever the number: so that two
 	// families of names, told apart by their stems, never meet and no name is tried twice.
 	stem = cut(stem, maxName-len(ext)-len(" (9999999)"))
-	family := name{n.dir, stem + ext}
+	family := name{n.folder, stem + ext}
 	for number := max(t.last[family], 1) + 1; ; number++ {
 		n.base = fmt.Sprintf("%s (%d)%s", stem, number, ext)
 		if t.claim(n) {

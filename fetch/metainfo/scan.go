@@ -266,13 +266,3 @@ func (v value) member(key string) (value, bool) {
 	}
 	return nil, false
 }
-
-// strings are the elements of a list of strings, an element of another type being an empty one.
-func (v value) strings() []string {
-	var list []string
-	for e := range v.elements() {
-		s, _ := e.str()
-		list = append(list, string(s))
-	}
-	return list
-}
