@@ -14,6 +14,8 @@ type handle struct {
 
 	mu       sync.Mutex // over what follows; held while Content.Ahead is called, so that hints arrive in order
 	ahead    *readahead
+	flushes  int  // calls of Flush
+	held     bool // no window is announced
 	released bool
 }
 
@@ -29,9 +31,9 @@ func (h *handle) Read(ctx context.Context, req *fuse.ReadRequest, resp *fuse.Rea
 		return nil
 	}
 	data := resp.Data[:n] // made by the serving loop, of the size asked for
-	c := h.began(req.Offset, n)
+	c, flushes := h.began(req.Offset, n)
 	err := h.file.read(ctx, data, req.Offset)
-	h.finished(c)
+	h.finished(c, flushes)
 	if err != nil {
 		if f := h.file; ctx.Err() == nil && f.tree.life.Err() == nil {
 			f.tree.log.Warn("read failed", "file", f.path, "offset", req.Offset, "bytes", n, "error", err)
@@ -43,45 +45,60 @@ func (h *handle) Read(ctx context.Context, req *fuse.ReadRequest, resp *fuse.Rea
 }
 
 // began tells Content what is likely to follow a read before that read waits, so that both are fetched at once.
-func (h *handle) began(off, n int64) *cursor {
+func (h *handle) began(off, n int64) (c *cursor, flushes int) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.released {
-		return nil
+		return nil, 0
+	}
+	limit := h.file.tree.windowLimit()
+	if h.held {
+		limit = 0
 	}
 	open := h.ahead.open
-	c, hints := h.ahead.begin(time.Now(), off, n, h.file.tree.windowLimit())
+	c, hints := h.ahead.begin(time.Now(), off, n, limit)
 	h.tell(hints, open)
-	return c
+	return c, h.flushes
 }
 
-func (h *handle) finished(c *cursor) {
+func (h *handle) finished(c *cursor, flushes int) {
 	if c == nil {
 		return
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.ahead.finish(c, time.Now())
+	if flushes == h.flushes {
+		h.held = false
+	}
 }
 
-// Flush is called whenever a descriptor of the file is closed. There may be others, but then the next read
-// announces what it needs again; and the last one's Release may be long in coming: the kernel holds it back
-// while a read is under way, even one that was made for a program that has been killed.
+// Flush is called whenever a descriptor of the file is closed, and withdraws all windows: the Release of the
+// last one may be long in coming, since the kernel holds it back while a read is under way, even one that it
+// made ahead for a program that has been killed.
+//
+// There may be other descriptors, whose reads announce what they need again, but not the first: it may have
+// been sent before the Flush and overtaken by it. A second one can only come from somebody alive.
 func (h *handle) Flush(context.Context, *fuse.FlushRequest) error {
-	h.withdraw(false)
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.flushes++
+	h.held = true
+	h.withdraw()
 	return nil
 }
 
 // Release is called when the last descriptor and the last mapping of the file are gone.
 func (h *handle) Release(context.Context, *fuse.ReleaseRequest) error {
-	h.withdraw(true)
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.released = true
+	h.withdraw()
 	return nil
 }
 
-func (h *handle) withdraw(released bool) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.released = h.released || released
+// withdraw takes all windows back. It is called with mu held.
+func (h *handle) withdraw() {
 	open := h.ahead.open
 	h.tell(h.ahead.withdrawAll(), open)
 }

@@ -306,7 +306,7 @@ func startUser(t testing.TB, program string, cfg serverConfig, cred *syscall.Cre
 	s := &server{t: t, dir: cfg.Dir, cmd: exec.Command(program), logs: new(bytes.Buffer)}
 	s.cmd.Env = append(os.Environ(), serverEnv+"=1", "GORACE=atexit_sleep_ms=0")
 	s.cmd.Stderr = s.logs
-	s.cmd.SysProcAttr = &syscall.SysProcAttr{Credential: cred, Pdeathsig: syscall.SIGKILL}
+	s.cmd.SysProcAttr = &syscall.SysProcAttr{Credential: cred}
 	if cred != nil {
 		s.cmd.Dir = "/"
 	}

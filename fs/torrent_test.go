@@ -2,6 +2,7 @@ package fs
 
 import (
 	"fmt"
+	"log/slog"
 	"math"
 	"strings"
 	"testing"
@@ -14,7 +15,9 @@ import (
 )
 
 // bare is a tree that nobody mounted.
-func bare() *Tree { return &Tree{root: newRoot(time.Unix(1e9, 0))} }
+func bare() *Tree {
+	return &Tree{root: newRoot(time.Unix(1e9, 0)), log: slog.New(slog.DiscardHandler)}
+}
 
 func TestAddRefusesWhatHasNoPlace(t *testing.T) {
 	for name, paths := range map[string][]string{

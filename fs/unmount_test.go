@@ -126,7 +126,8 @@ func TestInterruptOfABlockedRead(t *testing.T) {
 	defer unix.Close(fd)
 	thread := make(chan int, 1)
 	read := start(func() error {
-		runtime.LockOSThread() // never unlocked: the thread ends with the goroutine
+		runtime.LockOSThread() // the signal goes to this thread
+		defer runtime.UnlockOSThread()
 		thread <- unix.Gettid()
 		_, err := unix.Pread(fd, make([]byte, 4096), 0)
 		return err
