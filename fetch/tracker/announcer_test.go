@@ -57,7 +57,7 @@ func (s *stage) open(tiers [][]string) {
 	request := func() Request {
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		return Request{Left: s.left, NumWant: s.numWant, Key: 7}
+		return Request{Left: s.left, NumWant: s.numWant, Key: 7, Port: 7}
 	}
 	peers := func(url string, p []netip.AddrPort) {
 		s.mu.Lock()
@@ -280,6 +280,10 @@ func TestWithinTier(t *testing.T) {
 			script: script{"a": gives(0, none), "b": gives(0, halfHour)},
 			first:  []string{"0s a started", "0s b started"}, second: "b",
 		},
+		"the first knows ourselves only": {
+			script: script{"a": gives(0, Response{Peers: addrs("9.9.9.9:7", "[2001:db8::1]:7")}), "b": gives(0, halfHour)},
+			first:  []string{"0s a started", "0s b started"}, second: "b",
+		},
 		"nobody has peers": {
 			script: script{"a": gives(0, none), "b": gives(0, none), "c": fails(errDead)},
 			first:  []string{"0s a started", "0s b started", "0s c started"}, second: "a",
@@ -323,6 +327,26 @@ func TestWithinTier(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestEarlyPeers covers a tracker whose one family gives peers while the other is silent: nobody else is asked, and it
+// is the working one.
+func TestEarlyPeers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &stage{t: t, begin: time.Now(), script: script{"a": gives(5*time.Second, halfHour)}, left: 5}
+		s.open([][]string{{"a", "b"}})
+		s.a.announce = func(ctx context.Context, url string, r Request, got func(Response)) (Response, error) {
+			got(halfHour)
+			return s.announce(ctx, url, r, func(Response) {})
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		var wg sync.WaitGroup
+		wg.Go(func() { s.a.Run(ctx) })
+		time.Sleep(29 * time.Minute)
+		s.expect("0s a started")
+		cancel()
+		wg.Wait()
+	})
 }
 
 func TestIntervals(t *testing.T) {

@@ -373,14 +373,10 @@ func (c *Client) resolve(ctx context.Context, u *url.URL, f family, afterPublic 
 	return nil, fmt.Errorf("%w: IPv%s of %s", errNoAddress, f, clean(u.Hostname()))
 }
 
-// lookup returns the addresses of a host: of a literal address itself, of localhost by definition (RFC 6761), of
-// another name by asking the resolver.
+// lookup returns the addresses of a host.
 func (c *Client) lookup(ctx context.Context, host string, f family) ([]netip.Addr, error) {
-	if a, err := netip.ParseAddr(host); err == nil {
-		return []netip.Addr{a}, nil
-	}
-	if strings.EqualFold(strings.TrimSuffix(host, "."), "localhost") {
-		return []netip.Addr{netip.AddrFrom4([4]byte{127, 0, 0, 1}), netip.IPv6Loopback()}, nil
+	if addrs := literal(host); addrs != nil {
+		return addrs, nil
 	}
 	addrs, err := c.opt.Lookup(ctx, "ip"+string(f), host)
 	var dns *net.DNSError
@@ -388,4 +384,15 @@ func (c *Client) lookup(ctx context.Context, host string, f family) ([]netip.Add
 		return nil, fmt.Errorf("%w: IPv%s of %s", errNoAddress, f, clean(host))
 	}
 	return addrs, err
+}
+
+// literal returns the addresses of a host that needs no looking up: one given as an address, or localhost (RFC 6761).
+func literal(host string) []netip.Addr {
+	if a, err := netip.ParseAddr(host); err == nil {
+		return []netip.Addr{a}
+	}
+	if strings.EqualFold(strings.TrimSuffix(host, "."), "localhost") {
+		return []netip.Addr{netip.AddrFrom4([4]byte{127, 0, 0, 1}), netip.IPv6Loopback()}
+	}
+	return nil
 }

@@ -256,7 +256,14 @@ func TestLocalhost(t *testing.T) {
 }
 
 func TestRemoteDNS(t *testing.T) {
-	s := httptest.NewServer(&Server{})
+	to := ""
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		if to != "" {
+			http.Redirect(w, req, to, http.StatusFound)
+			return
+		}
+		new(Server).ServeHTTP(w, req)
+	}))
 	defer s.Close()
 	var dialed string
 	c := newClient(t, ClientOptions{
@@ -273,10 +280,16 @@ func TestRemoteDNS(t *testing.T) {
 	if _, err := announce(t, c, "http://tracker.example/announce", sample()); err != nil || dialed != "tcp tracker.example:80" {
 		t.Errorf("%v after dialling %s", err, dialed)
 	}
-	for _, raw := range []string{"http://169.254.169.254/announce", "http://127.0.0.1/reboot", "udp://tracker.example:80"} {
+	for _, raw := range []string{"http://169.254.169.254/announce", "http://127.0.0.1/reboot", "http://localhost/reboot", "udp://tracker.example:80"} {
 		dialed = ""
 		if _, err := announce(t, c, raw, sample()); err == nil || dialed != "" {
 			t.Errorf("%s: %v after dialling %s", raw, err, dialed)
+		}
+	}
+	for _, to = range []string{"http://169.254.169.254/announce", "http://127.0.0.1/announce", "http://localhost/announce"} {
+		_, err := announce(t, c, "http://tracker.example/announce", sample())
+		if !errors.Is(err, ErrReach) || dialed != "tcp tracker.example:80" {
+			t.Errorf("redirected to %s: %v after dialling %s", to, err, dialed)
 		}
 	}
 }

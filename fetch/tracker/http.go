@@ -227,7 +227,7 @@ func (c *Client) dial(ctx context.Context, u *url.URL, f family, afterPublic boo
 func (c *Client) dialTCP(ctx context.Context, u *url.URL, port string, f family, afterPublic bool) (net.Conn, reach, error) {
 	if f == either {
 		// Names are for the proxy to resolve, but what is plain to see is checked here too.
-		if a, err := netip.ParseAddr(u.Hostname()); err == nil {
+		for _, a := range literal(u.Hostname()) {
 			if err := permit(u, a, afterPublic); err != nil {
 				return nil, 0, err
 			}

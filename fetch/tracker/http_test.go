@@ -261,7 +261,7 @@ func TestGzip(t *testing.T) {
 	if resp, err := announce(t, c, announceURL, sample()); err != nil || resp.Interval != time.Minute {
 		t.Errorf("got %+v, %v", resp, err)
 	}
-	bomb := pack(bytes.Repeat([]byte("d"), 16*maxBody))
+	bomb := pack(bytes.Repeat([]byte("d"), 3*maxBody))
 	for name, x := range map[string]struct {
 		body []byte
 		want string

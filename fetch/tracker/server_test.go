@@ -126,7 +126,7 @@ func TestServerRefuses(t *testing.T) {
 func TestServerForgets(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &Server{}
-		for i := range 2 * serverMaxMembers {
+		for i := range serverMaxMembers + 50 {
 			ask(s, fmt.Sprintf("9.9.%d.%d:1", i>>8, i&255), someone+"&port=1")
 		}
 		body, _ := io.ReadAll(ask(s, "8.8.8.8:1", someone+"&port=1").Body)
@@ -139,7 +139,7 @@ func TestServerForgets(t *testing.T) {
 			t.Errorf("%d leechers later, %v", resp.Leechers, err)
 		}
 		other := strings.Replace(someone, "info_hash=aaaa", "info_hash=%04d", 1)
-		for i := range 2 * serverMaxSwarms {
+		for i := range serverMaxSwarms + 50 {
 			ask(s, "8.8.8.8:1", fmt.Sprintf(other, i)+"&port=1")
 		}
 		if len(s.swarms) != serverMaxSwarms {

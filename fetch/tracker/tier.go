@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"math/rand/v2"
+	"net/netip"
 	"slices"
 	"time"
 )
@@ -22,6 +23,7 @@ const (
 type tier struct {
 	a               *Announcer
 	want, completed flag
+	early           flag // peers have come of an announce that is not over yet
 	results         chan result
 
 	entries []*entry // the working one first
@@ -29,12 +31,13 @@ type tier struct {
 	wanted  bool     // Want was called, and the first tracker has not been asked since
 
 	// The round under way, if any.
-	queue    []*entry // who is still to be asked
-	latest   *entry   // who was asked last
-	pending  int      // how many were asked and have not answered
-	advance  time.Time
-	hurried  bool // because of Want: min intervals count instead of intervals
-	gotPeers bool
+	queue    []*entry  // who is still to be asked
+	latest   *entry    // who was asked last
+	pending  int       // how many were asked and have not answered
+	advance  time.Time // when the next one is asked at the latest
+	hurried  bool      // because of Want: min intervals count instead of intervals
+	gotPeers bool      // nobody else needs to be asked
+	settled  bool      // and who gave them is at the front
 }
 
 // entry is one tracker of a tier. All but its status belongs to the tier's goroutine.
@@ -62,7 +65,7 @@ type result struct {
 }
 
 func newTier(a *Announcer) *tier {
-	return &tier{a: a, want: newFlag(), completed: newFlag()}
+	return &tier{a: a, want: newFlag(), completed: newFlag(), early: newFlag()}
 }
 
 // add puts a tracker into the tier, at a random place (BEP 12).
@@ -82,6 +85,8 @@ func (t *tier) run(ctx context.Context) {
 		case r := <-t.results:
 			t.take(r)
 		case <-timer.C:
+		case <-t.early:
+			t.gotPeers, t.queue = true, nil
 		case <-t.want:
 			t.wanted = true
 		case <-t.completed:
@@ -124,7 +129,7 @@ func (t *tier) ask(ctx context.Context) {
 func (t *tier) begin(now time.Time) {
 	t.queue = slices.Clone(t.entries)
 	t.advance = now
-	t.gotPeers = false
+	t.gotPeers, t.settled = false, false
 	t.hurried = t.wanted
 	// A want is met once the tracker most likely to help has been asked.
 	if first := t.entries[0]; !now.Before(first.soonest) {
@@ -133,7 +138,7 @@ func (t *tier) begin(now time.Time) {
 }
 
 // idle says whether no round is under way.
-func (t *tier) idle() bool { return len(t.queue) == 0 && (t.pending == 0 || t.gotPeers) }
+func (t *tier) idle() bool { return len(t.queue) == 0 && (t.pending == 0 || t.settled) }
 
 // due is when the next round should begin: when the working tracker says so, or the first of those that fail. Who is
 // being asked does not count, so that a round always has somebody to ask.
@@ -219,6 +224,9 @@ func (t *tier) start(ctx context.Context, e *entry) {
 			if len(part.Peers) > 0 {
 				t.a.peers(e.url, part.Peers)
 			}
+			if useful(r, part) {
+				t.early.raise()
+			}
 		})
 		t.results <- result{e, r, resp, err}
 	}()
@@ -229,8 +237,6 @@ func (t *tier) take(r result) {
 	e, now := r.e, time.Now()
 	e.busy = false
 	t.busy--
-	// A tracker that was asked out of turn, to be told of the completion, may end a round as well.
-	useful := r.err == nil && (len(r.resp.Peers) > 0 || r.sent.numWant() == 0)
 	if e.inRound {
 		e.inRound = false
 		t.pending--
@@ -240,17 +246,25 @@ func (t *tier) take(r result) {
 	}
 	if r.err == nil {
 		t.succeeded(r, now)
-		if useful && !t.gotPeers || !t.entries[0].works {
+		// A tracker that was asked out of turn, to be told of the completion, may settle a round as well.
+		useful := useful(r.sent, r.resp)
+		if useful && !t.settled || !t.entries[0].works {
 			t.promote(e)
 		}
 		if useful {
-			t.gotPeers = true
-			t.queue = nil
+			t.gotPeers, t.settled, t.queue = true, true, nil
 		}
 	} else {
 		t.failed(r, now)
 	}
 	t.report(r, now)
+}
+
+// useful says whether an answer makes it needless to ask another tracker of the tier. Many trackers tell us of
+// ourselves, which is of no use; we go by the port, not knowing what address they see, and ask once too often at worst.
+func useful(sent Request, resp Response) bool {
+	others := slices.ContainsFunc(resp.Peers, func(p netip.AddrPort) bool { return p.Port() != sent.Port })
+	return others || len(resp.Peers) > 2 || sent.numWant() == 0
 }
 
 func (t *tier) succeeded(r result, now time.Time) {

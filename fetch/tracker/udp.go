@@ -33,6 +33,7 @@ const (
 	udpLastTry   = 8                // the number of doublings after which to give up
 	udpIDLife    = time.Minute      // for which a connection id may be used
 	udpIdle      = time.Minute      // for which an unused session is kept
+	udpMaxKept   = 128              // unless there are more than this
 	udpMaxPacket = 20 + maxPeers*compact6
 	udpMaxErrors = 16  // failed reads in a row that end a session
 	maxURLData   = 960 // bytes of path and query that are sent along (BEP 41)
@@ -156,9 +157,14 @@ func (c *Client) adopt(addr netip.AddrPort, conn packetConn) *session {
 func (c *Client) release(s *session) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if s.users--; s.users == 0 {
-		s.idle.Reset(udpIdle)
+	if s.users--; s.users > 0 {
+		return
 	}
+	keep := udpIdle
+	if len(c.sessions) > udpMaxKept {
+		keep = 0
+	}
+	s.idle.Reset(keep)
 }
 
 // expire drops a session that nobody uses, or whose reader has ended.

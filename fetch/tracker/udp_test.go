@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/netip"
@@ -13,6 +14,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -24,6 +26,7 @@ type wireUDP struct {
 	tracker func(p []byte) []datagramFrom // called with each packet sent; returns what comes back
 	in      chan datagramFrom
 	closed  chan struct{}
+	onClose func()
 	once    sync.Once
 	mu      sync.Mutex // held while tracker runs
 }
@@ -60,7 +63,12 @@ func (w *wireUDP) ReadFrom(p []byte) (int, net.Addr, error) {
 }
 
 func (w *wireUDP) Close() error {
-	w.once.Do(func() { close(w.closed) })
+	w.once.Do(func() {
+		close(w.closed)
+		if w.onClose != nil {
+			w.onClose()
+		}
+	})
 	return nil
 }
 
@@ -412,6 +420,33 @@ func TestUDPBroken(t *testing.T) {
 		broken = false
 		if _, err := c.Announce(t.Context(), "udp://"+there, sample()); err != nil {
 			t.Error(err)
+		}
+	})
+}
+
+// TestUDPManySessions covers that sockets to many trackers are not all kept.
+func TestUDPManySessions(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var open, most atomic.Int32
+		c := NewClient(ClientOptions{ListenPacket: func(context.Context, string, string) (net.PacketConn, error) {
+			w := newWire(func(p []byte) []datagramFrom { return []datagramFrom{{err: errDead, from: there}} })
+			most.Store(max(most.Load(), open.Add(1)))
+			w.onClose = func() { open.Add(-1) }
+			return w, nil
+		}})
+		defer c.Close()
+		for port := range 3 * udpMaxKept {
+			if _, err := c.Announce(t.Context(), fmt.Sprintf("udp://9.9.9.9:%d", port+1), sample()); !errors.Is(err, errDead) {
+				t.Fatal(err)
+			}
+			synctest.Wait()
+		}
+		if n := most.Load(); n > udpMaxKept+1 {
+			t.Errorf("%d sockets at once, want %d", n, udpMaxKept+1)
+		}
+		time.Sleep(udpIdle + time.Second)
+		if n := open.Load(); n != 0 {
+			t.Errorf("%d sockets are open a minute later", n)
 		}
 	})
 }
