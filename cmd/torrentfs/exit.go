@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -53,6 +54,9 @@ func report(w io.Writer, err error) int {
 		causes = joined.Unwrap()
 	}
 	for _, cause := range causes {
+		if errors.Is(cause, context.Canceled) { // a signal; what it cut short does not matter to who sent it
+			cause = errors.New("interrupted")
+		}
 		fmt.Fprintf(w, "torrentfs: %v\n", cause)
 	}
 	return exitFailure

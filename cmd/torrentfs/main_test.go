@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"flag"
 	"fmt"
@@ -203,5 +204,26 @@ func golden(t *testing.T, path string, got []byte) {
 	}
 	if !bytes.Equal(got, want) {
 		t.Errorf("%s differs (go test -update rewrites it); got:\n%s", path, got)
+	}
+}
+
+func TestReport(t *testing.T) {
+	one, two := errors.New("one"), errors.New("two")
+	for _, test := range []struct {
+		err  error
+		code int
+		want string
+	}{
+		{nil, exitOK, ""},
+		{one, exitFailure, "torrentfs: one\n"},
+		{errors.Join(one, two), exitFailure, "torrentfs: one\ntorrentfs: two\n"},
+		{fmt.Errorf("make a torrent: %w", context.Canceled), exitFailure, "torrentfs: interrupted\n"},
+		{codeError(7), 7, ""},
+		{usagef(newRoot(), "no %s", "such"), exitUsage, "torrentfs: no such\nTry 'torrentfs --help'.\n"},
+	} {
+		var said bytes.Buffer
+		if code := report(&said, test.err); code != test.code || said.String() != test.want {
+			t.Errorf("%v: exit code %d, %q", test.err, code, said.String())
+		}
 	}
 }
