@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -124,6 +125,10 @@ func files(t *Torrent) string {
 func TestCreateErrors(t *testing.T) {
 	dir := t.TempDir()
 	writeFile(t, filepath.Join(dir, "f"), 1<<20)
+	writeFile(t, filepath.Join(dir, "huge"), 0)
+	if err := os.Truncate(filepath.Join(dir, "huge"), 1<<40); err != nil {
+		t.Fatal(err)
+	}
 	cancelled, cancel := context.WithCancel(t.Context())
 	cancel()
 	for _, c := range []struct {
@@ -138,6 +143,7 @@ func TestCreateErrors(t *testing.T) {
 		{"unsafe name", t.Context(), filepath.Join(dir, "f"), CreateOptions{Name: "a/b"}, "can't be the name"},
 		{"negative piece length", t.Context(), filepath.Join(dir, "f"), CreateOptions{PieceLength: -1}, "piece length is -1"},
 		{"huge piece length", t.Context(), filepath.Join(dir, "f"), CreateOptions{PieceLength: MaxPieceLength + 1}, "piece length"},
+		{"too many pieces", t.Context(), filepath.Join(dir, "huge"), CreateOptions{PieceLength: 1}, "choose larger pieces"},
 		{"cancelled", cancelled, filepath.Join(dir, "f"), CreateOptions{}, context.Canceled.Error()},
 	} {
 		if _, err := Create(c.ctx, c.path, c.opt, nil); err == nil || !strings.Contains(err.Error(), c.want) {
@@ -146,6 +152,42 @@ func TestCreateErrors(t *testing.T) {
 	}
 	if _, err := Create(cancelled, filepath.Join(dir, "f"), CreateOptions{}, nil); !errors.Is(err, context.Canceled) {
 		t.Errorf("cancelled: %v", err)
+	}
+}
+
+func TestCreateFollowsLinksToFiles(t *testing.T) {
+	root := writeTree(t, "r", map[string]int{"a": 10, "d/b": 20})
+	for link, target := range map[string]string{"file": "a", "folder": "d", "dangling": "nothing", "loop": "."} {
+		if err := os.Symlink(target, filepath.Join(root, link)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := syscall.Mkfifo(filepath.Join(root, "fifo"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	itself := filepath.Join(t.TempDir(), "link to the folder")
+	if err := os.Symlink(root, itself); err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range []string{root, itself} {
+		b, err := Create(t.Context(), path, CreateOptions{}, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if tor, err := Parse(b); err != nil || files(tor) != "r/a:0+10 r/d/b:10+20 r/file:30+10" {
+			t.Error(files(tor), err)
+		}
+	}
+}
+
+func TestCreateOfAFileThatShrinks(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "f")
+	writeFile(t, path, 100_000)
+	for _, length := range []int64{100_001, 1 << 20, 1 << 40} {
+		_, err := hashPieces(t.Context(), []source{{path: path, length: length}}, length, 1<<30, nil)
+		if err == nil || !strings.Contains(err.Error(), "became shorter") {
+			t.Errorf("%d bytes: %v", length, err)
+		}
 	}
 }
 
@@ -162,12 +204,21 @@ func TestChoosePieceLength(t *testing.T) {
 
 func TestCreateAsTransmissionDoes(t *testing.T) {
 	program := need(t, "transmission-create")
+	version, err := exec.Command(program, "--version").CombinedOutput()
+	if err != nil {
+		t.Fatal(err)
+	}
+	// From 4.0 on it does not write that a torrent is not private, as we do with 3.00.
+	writesPublic := strings.Contains(string(version), " 3.")
 	single := filepath.Join(t.TempDir(), "one file.bin")
 	writeFile(t, single, 300_001)
 	for _, path := range []string{single, writeTree(t, "mixed", map[string]int{
 		"b": 10, "A": 20_000, "a-b/x": 33_000, "a/x": 77_777, "a/Y/z": 1, "uml/Ünïcode/é": 5, "Z.txt": 40_000, "z/0": 2,
 	})} {
 		for _, private := range []bool{false, true} {
+			if !private && !writesPublic {
+				continue
+			}
 			out := filepath.Join(t.TempDir(), "out.torrent")
 			args := []string{"-s", "32", "-o", out, "-t", "http://tracker.example/announce", path}
 			if private {

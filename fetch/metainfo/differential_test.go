@@ -3,6 +3,7 @@ package metainfo
 import (
 	"bytes"
 	"context"
+	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"os"
@@ -25,6 +26,7 @@ type reading struct {
 	Error       string `json:"error"`
 	Name        string `json:"name"`
 	Hash        string `json:"hash"`
+	HashV2      string `json:"hash_v2"`
 	PieceLength int64  `json:"piece_length"`
 	Pieces      int    `json:"pieces"`
 	Length      int64  `json:"length"`
@@ -159,6 +161,9 @@ func compare(t *testing.T, c badTorrent, client string, tor *Torrent, r reading)
 	if len(tor.Pieces) != r.Pieces || tor.Private != r.Private {
 		t.Errorf("%s: %d pieces, private %v; %s reads %d, %v", c.name, len(tor.Pieces), tor.Private, client, r.Pieces, r.Private)
 	}
+	if v2, ok := tor.InfoHashV2(); client == "libtorrent" && (ok != (r.HashV2 != "") || ok && hex.EncodeToString(v2[:]) != r.HashV2) {
+		t.Errorf("%s: v2 info-hash %x, %v; %s has %q", c.name, v2, ok, client, r.HashV2)
+	}
 	if r.Files == nil { // transmission-show rounds lengths and sorts files
 		return
 	}
@@ -168,10 +173,10 @@ func compare(t *testing.T, c badTorrent, client string, tor *Torrent, r reading)
 	var got, want []string
 	var end int64
 	describe := func(path string, offset, length int64, padding bool) string {
-		switch {
-		case c.name == "padding single file is shown":
+		switch c.name {
+		case "padding single file is shown":
 			padding = false
-		case c.name == "old libtorrent padding": // which it does not know itself any more
+		case "old libtorrent padding": // which it does not know itself any more
 			padding = true
 		}
 		if !c.plain {

@@ -62,6 +62,9 @@ func Load(path string) (*Torrent, error) {
 		return nil, err
 	}
 	defer f.Close()
+	if info, err := f.Stat(); err == nil && info.Size() > MaxSize { // not worth reading
+		return nil, fmt.Errorf("%s: %w", path, errTooLarge)
+	}
 	b, err := io.ReadAll(io.LimitReader(f, MaxSize+1))
 	if err != nil {
 		return nil, err
@@ -72,6 +75,8 @@ func Load(path string) (*Torrent, error) {
 	}
 	return t, nil
 }
+
+var errTooLarge = fmt.Errorf("not a torrent file: larger than %d MiB", MaxSize>>20)
 
 // Parse reads a .torrent file (BEP 3). Bytes after its dictionary are ignored, as every client does. The
 // result keeps no reference to b.
@@ -107,7 +112,7 @@ func Parse(b []byte) (*Torrent, error) {
 	if t.Trackers == nil {
 		t.Trackers = tiers([][]string{{bt.Announce}})
 	}
-	t.WebSeeds = urls(stringOrList(bt.URLList))
+	t.WebSeeds = urls(t.withSlash(stringOrList(bt.URLList)))
 	t.Nodes = nodes(bt.Nodes)
 	return t, nil
 }
@@ -119,7 +124,7 @@ const maxDate = 253402300799
 func sniff(b []byte) error {
 	switch trimmed := bytes.TrimLeft(b[:min(len(b), 512)], " \t\r\n\ufeff"); {
 	case len(b) > MaxSize:
-		return fmt.Errorf("not a torrent file: larger than %d MiB", MaxSize>>20)
+		return errTooLarge
 	case len(b) == 0:
 		return errors.New("not a torrent file: it is empty")
 	case bytes.HasPrefix(trimmed, []byte("<")):
@@ -211,6 +216,16 @@ func (t *Torrent) parsePieces(info value, bi bencodeInfo) error {
 		t.Pieces[i] = [20]byte(hashes[i*sha1.Size:])
 	}
 	return nil
+}
+
+// withSlash adds the slash at the end of a multi-file torrent's web seed that some tools forget.
+func (t *Torrent) withSlash(list []string) []string {
+	for i, s := range list {
+		if s = strings.TrimSpace(s); t.MultiFile && !strings.HasSuffix(s, "/") {
+			list[i] = s + "/"
+		}
+	}
+	return list
 }
 
 // stringOrList reads a value that is written as a list of strings or, where there is but one, as a string.

@@ -235,14 +235,14 @@ func (v value) members() iter.Seq2[[]byte, value] {
 // skip is the position after the value at pos, in bytes that were scanned.
 func skip(b []byte, pos int) int {
 	for depth := 0; ; {
-		switch c := b[pos]; {
-		case c == 'l' || c == 'd':
+		switch b[pos] {
+		case 'l', 'd':
 			depth++
 			pos++
-		case c == 'e':
+		case 'e':
 			depth--
 			pos++
-		case c == 'i':
+		case 'i':
 			pos += bytes.IndexByte(b[pos:], 'e') + 1
 		default:
 			n := 0

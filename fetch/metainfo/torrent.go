@@ -1,6 +1,9 @@
 package metainfo
 
-import "time"
+import (
+	"crypto/sha256"
+	"time"
+)
 
 // Torrent is what a .torrent file or an info dictionary says, checked and ready for use. It doesn't change
 // once parsed.
@@ -18,8 +21,21 @@ type Torrent struct {
 	Comment     string
 	CreatedBy   string
 	Trackers    [][]string // tiers (BEP 12); announce alone gives one tier of one
-	WebSeeds    []string   // BEP 19
+	WebSeeds    []string   // BEP 19; those of multi-file torrents end with a slash
 	Nodes       []string   // host:port (BEP 5)
+}
+
+// InfoHashV2 is the version 2 info-hash of a hybrid torrent (BEP 52), the SHA-256 of Info. It reports false for
+// a torrent of version 1 alone.
+func (t *Torrent) InfoHashV2() (hash [32]byte, ok bool) {
+	version, ok := value(t.Info).member("meta version")
+	if !ok {
+		return hash, false
+	}
+	if n, _ := version.integer(); n != 2 {
+		return hash, false
+	}
+	return sha256.Sum256(t.Info), true
 }
 
 // File is one file of a torrent. A symbolic link (BEP 47) to another file follows that file and shares its

@@ -13,6 +13,7 @@ def torrent(path):
     return {
         "name": t.name(),
         "hash": str(t.info_hashes().v1),
+        "hash_v2": str(t.info_hashes().v2) if t.info_hashes().has_v2() else "",
         "piece_length": t.piece_length(),
         "pieces": t.num_pieces(),
         "length": t.total_size(),
