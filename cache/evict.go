@@ -119,10 +119,13 @@ type candidate struct {
 	oldest uint32
 }
 
+// evictAtLeast is how many bytes go at a time, unless the cache is small: holes side by side are punched as one.
+const evictAtLeast = 4 << 20
+
 // evict frees about want bytes, and a little more so that the next piece needs no eviction: the least recently
 // used pieces of the directory. It returns false when there is nothing to give up.
 func (d *disk) evict(want int64) bool {
-	want = max(want, min(d.limit/64, 64<<20))
+	want = max(want, min(d.limit/64, d.used.Load()/64, evictAtLeast))
 	freed := int64(0)
 	stuck := make(map[[20]byte]bool) // what could not give anything this time
 	for freed < want {

@@ -140,21 +140,39 @@ func (m *memory) lookup(s *shelf, n int) *piece {
 	return p
 }
 
+// get returns a piece, pinned. use says that a reader wants it, which counts in the order of eviction.
 func (m *memory) get(s *shelf, n int, use bool) ([]byte, func(), bool) {
 	m.mu.Lock()
-	defer m.mu.Unlock()
 	p := m.lookup(s, n)
 	if p == nil {
 		if use {
 			m.misses++
 		}
+		m.mu.Unlock()
 		return nil, nil, false
 	}
+	follow := false
 	if use {
 		m.hits++
-		m.touch(p)
+		follow = m.touch(p)
 	}
-	return p.buf, m.pin(p), true
+	buf, release := p.buf, m.pin(p)
+	m.mu.Unlock()
+	if follow {
+		s.loadAhead(n)
+	}
+	return buf, release, true
+}
+
+// use is the part of get that notes a use.
+func (m *memory) use(s *shelf, n int) {
+	m.mu.Lock()
+	p := m.lookup(s, n)
+	follow := p != nil && m.touch(p)
+	m.mu.Unlock()
+	if follow {
+		s.loadAhead(n)
+	}
 }
 
 func (m *memory) has(s *shelf, n int) bool {
@@ -163,8 +181,9 @@ func (m *memory) has(s *shelf, n int) bool {
 	return m.lookup(s, n) != nil
 }
 
-// touch notes a use of p.
-func (m *memory) touch(p *piece) {
+// touch notes a use of p. It says whether the pieces after p should be loaded ahead: p came from disk, this is its
+// first use, and the piece before it is here as well.
+func (m *memory) touch(p *piece) (follow bool) {
 	switch {
 	case p.seg == &m.protected:
 		p.seg.list.Get(p.key())
@@ -172,15 +191,18 @@ func (m *memory) touch(p *piece) {
 		p.seg.remove(p)
 		m.protected.add(p)
 	}
+	follow = p.loaded && p.used < 0 && m.lookup(p.s, p.n-1) != nil
 	p.used = m.clock
+	return follow
 }
 
-// add caches a buffer that alloc gave and pins it.
-func (m *memory) add(s *shelf, n int, buf []byte) (release func()) {
+// add caches a buffer that alloc gave and pins it. loaded says that it came from disk.
+func (m *memory) add(s *shelf, n int, buf []byte, loaded bool) (release func()) {
 	m.mu.Lock()
 	defer m.unlock()
 	m.land(buf, "Add")
 	p := newPiece(s, n, buf)
+	p.loaded = loaded
 	m.cached += int64(len(buf))
 	if !s.dropped && m.lookup(s, n) == nil {
 		m.clock += int64(len(buf))

@@ -13,10 +13,11 @@ import (
 //	                          v
 //	                    in no segment, pinned ── last release ──> buffer recycled
 type piece struct {
-	s   *shelf
-	n   int
-	buf []byte
-	seg *segment // nil: in no list, gone with its last pin
+	s      *shelf
+	n      int
+	buf    []byte
+	seg    *segment // nil: in no list, gone with its last pin
+	loaded bool     // from disk
 	// used is memory.clock when somebody last got the piece, -1 when nobody has yet.
 	used int64
 

@@ -32,6 +32,7 @@ type shelf struct {
 	retryAt time.Time
 
 	loading    loads
+	ahead      ahead
 	complained atomic.Bool // of wrong bytes
 }
 
@@ -58,6 +59,7 @@ func (s *shelf) onDisk(n int) bool {
 func (s *shelf) close() {
 	if s.c.disk != nil {
 		s.once.Do(func() {}) // nobody opens it any more
+		s.ahead.stop()
 		s.c.disk.detach(s)
 	}
 	s.c.mem.drop(s)
@@ -111,10 +113,10 @@ func (l *loads) end(n int) {
 	delete(l.waiting, n)
 }
 
-// load returns a piece from memory, or else from disk.
-func (s *shelf) load(n int) (data []byte, release func(), ok bool) {
+// load returns a piece from memory, or else from disk. use is as for memory.get.
+func (s *shelf) load(n int, use bool) (data []byte, release func(), ok bool) {
 	for {
-		if data, release, ok = s.c.mem.get(s, n, true); ok {
+		if data, release, ok = s.c.mem.get(s, n, use); ok {
 			return data, release, true
 		}
 		v := s.vol.Load()
@@ -127,6 +129,9 @@ func (s *shelf) load(n int) (data []byte, release func(), ok bool) {
 		}
 		data, release, ok = s.loadFrom(v, n)
 		s.loading.end(n)
+		if ok && use {
+			s.c.mem.use(s, n)
+		}
 		if ok || s.vol.Load() == v {
 			return data, release, ok
 		}
@@ -144,7 +149,7 @@ func (s *shelf) loadFrom(v *volume, n int) (data []byte, release func(), ok bool
 	}
 	v.touch(n)
 	s.c.disk.loads.Add(1)
-	return buf, s.c.mem.add(s, n, buf), true
+	return buf, s.c.mem.add(s, n, buf, true), true
 }
 
 // distrust drops the claim on a piece that could not be read (err) or did not hash, so that it is fetched again.

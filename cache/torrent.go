@@ -97,7 +97,7 @@ func (t *Torrent) Peek(piece int) (data []byte, release func(), ok bool) {
 
 // Load is Get that may also read the disk and hash what it read. It can take as long as the disk does.
 func (t *Torrent) Load(piece int) (data []byte, release func(), ok bool) {
-	return t.s.load(piece)
+	return t.s.load(piece, true)
 }
 
 // Has says whether the piece is in memory, or the disk store claims to have it. It never blocks.
@@ -121,5 +121,5 @@ func (t *Torrent) Free(piece int, buf []byte) {
 // may read it until it calls release. When the piece is cached already, that copy stays and buf lives just
 // until it is released.
 func (t *Torrent) Add(piece int, buf []byte) (release func()) {
-	return t.s.c.mem.add(t.s, piece, buf[:t.s.size(piece)])
+	return t.s.c.mem.add(t.s, piece, buf[:t.s.size(piece)], false)
 }
