@@ -12,6 +12,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"torrentfs/fetch/reach"
 )
 
 // ClientOptions says how a Client reaches trackers. The zero value is ready for use.
@@ -309,7 +311,7 @@ func (c *Client) clearLame(host string) {
 func merge(a, b Response) Response {
 	a.Interval = max(a.Interval, b.Interval)
 	a.MinInterval = max(a.MinInterval, b.MinInterval)
-	a.Peers = sift(append(a.Peers, b.Peers...), reachLocal)
+	a.Peers = sift(append(a.Peers, b.Peers...), reach.Local)
 	a.Seeders = max(a.Seeders, b.Seeders)
 	a.Leechers = max(a.Leechers, b.Leechers)
 	a.Warning = cmp.Or(a.Warning, b.Warning)

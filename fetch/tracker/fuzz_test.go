@@ -9,6 +9,8 @@ import (
 	"testing"
 	"unicode"
 	"unicode/utf8"
+
+	"torrentfs/fetch/reach"
 )
 
 // sound checks what holds for every response, whatever the tracker sent.
@@ -36,9 +38,9 @@ func sound(t *testing.T, resp Response, err error) {
 		t.Errorf("%d peers", len(resp.Peers))
 	}
 	seen := make(map[netip.AddrPort]bool)
-	for _, p := range sift(resp.Peers, reachPublic) {
+	for _, p := range sift(resp.Peers, reach.Public) {
 		if seen[p] || p.Port() == 0 || p.Addr().Is4In6() || p.Addr().Zone() != "" || p.Addr().IsLoopback() ||
-			reachOf(p.Addr()) == reachNever || len(seen) == maxPeers {
+			reach.Of(p.Addr()) == reach.Never || len(seen) == maxPeers {
 			t.Errorf("peer %v is not one to connect to", p)
 		}
 		seen[p] = true

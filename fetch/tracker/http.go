@@ -20,6 +20,7 @@ import (
 	"time"
 
 	"torrentfs/fetch/metainfo"
+	"torrentfs/fetch/reach"
 )
 
 const (
@@ -55,7 +56,7 @@ func (c *Client) announceHTTP(ctx context.Context, u *url.URL, f family, r Reque
 			return Response{}, fmt.Errorf("redirects to what is not an http or https URL: %q", clean(page.location))
 		}
 		u = next
-		afterPublic = afterPublic || page.reach == reachPublic
+		afterPublic = afterPublic || page.reach == reach.Public
 	}
 	return Response{}, fmt.Errorf("more than %d redirects", maxRedirects)
 }
@@ -115,7 +116,7 @@ type page struct {
 	ok       bool   // status 200
 	location string // where to go on, for a redirect
 	body     []byte
-	reach    reach // of the address it came from
+	reach    reach.Class // of the address it came from
 }
 
 // get makes one GET on a connection of its own.
@@ -199,7 +200,7 @@ func readBody(resp *http.Response) ([]byte, error) {
 
 // dial connects to u's host by one family, trying its addresses one after another, with TLS for https. It returns
 // how far away the address is.
-func (c *Client) dial(ctx context.Context, u *url.URL, f family, afterPublic bool) (net.Conn, reach, error) {
+func (c *Client) dial(ctx context.Context, u *url.URL, f family, afterPublic bool) (net.Conn, reach.Class, error) {
 	port := u.Port()
 	if port == "" {
 		port = map[string]string{"http": "80", "https": "443"}[u.Scheme]
@@ -224,7 +225,7 @@ func (c *Client) dial(ctx context.Context, u *url.URL, f family, afterPublic boo
 	return secure, at, nil
 }
 
-func (c *Client) dialTCP(ctx context.Context, u *url.URL, port string, f family, afterPublic bool) (net.Conn, reach, error) {
+func (c *Client) dialTCP(ctx context.Context, u *url.URL, port string, f family, afterPublic bool) (net.Conn, reach.Class, error) {
 	if f == either {
 		// Names are for the proxy to resolve, but what is plain to see is checked here too.
 		for _, a := range literal(u.Hostname()) {
@@ -233,7 +234,7 @@ func (c *Client) dialTCP(ctx context.Context, u *url.URL, port string, f family,
 			}
 		}
 		conn, err := c.opt.DialContext(ctx, "tcp", net.JoinHostPort(u.Hostname(), port))
-		return conn, reachPublic, err
+		return conn, reach.Public, err
 	}
 	addrs, err := c.resolve(ctx, u, f, afterPublic)
 	if err != nil {
@@ -245,7 +246,7 @@ func (c *Client) dialTCP(ctx context.Context, u *url.URL, port string, f family,
 		conn, err = c.opt.DialContext(dialCtx, "tcp"+string(f), net.JoinHostPort(a.String(), port))
 		cancel()
 		if err == nil {
-			return conn, reachOf(a), nil
+			return conn, reach.Of(a), nil
 		}
 	}
 	return nil, 0, err

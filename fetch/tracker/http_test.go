@@ -18,6 +18,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"torrentfs/fetch/reach"
 )
 
 // serve runs a tracker at a loopback address that answers with h, and returns its announce URL.
@@ -437,7 +439,7 @@ func TestRedirects(t *testing.T) {
 				t.Errorf("%v is not ErrReach", err)
 			}
 			for _, d := range dialed {
-				if a := netip.MustParseAddrPort(d).Addr(); reachOf(a) == reachNever || strings.HasPrefix(a.String(), "10.") {
+				if a := netip.MustParseAddrPort(d).Addr(); reach.Of(a) == reach.Never || strings.HasPrefix(a.String(), "10.") {
 					t.Errorf("dialled %s", d)
 				}
 			}

@@ -3,6 +3,8 @@ package tracker
 import (
 	"encoding/binary"
 	"net/netip"
+
+	"torrentfs/fetch/reach"
 )
 
 // Sizes of one peer in a compact list: its address and its port (BEP 23, BEP 7).
@@ -33,7 +35,7 @@ func appendCompact(b []byte, p netip.AddrPort) []byte {
 }
 
 // sift keeps the first maxPeers of the peers that a tracker at reach r can mean, each once, in their order.
-func sift(peers []netip.AddrPort, r reach) []netip.AddrPort {
+func sift(peers []netip.AddrPort, r reach.Class) []netip.AddrPort {
 	seen := make(map[netip.AddrPort]bool, len(peers))
 	kept := peers[:0]
 	for _, p := range peers {

@@ -9,6 +9,8 @@ import (
 	"net/url"
 	"strconv"
 	"time"
+
+	"torrentfs/fetch/reach"
 )
 
 // The UDP tracker protocol (BEP 15). To announce, a client first asks for a connection id, which proves that it
@@ -55,7 +57,7 @@ func (c *Client) announceUDP(ctx context.Context, u *url.URL, f family, r Reques
 		resp, err := c.tryUDP(ctx, addr, r, options, udpBaseWait<<n)
 		switch {
 		case err == nil:
-			resp.Peers = sift(resp.Peers, reachOf(addr.Addr()))
+			resp.Peers = sift(resp.Peers, reach.Of(addr.Addr()))
 			return resp, nil
 		case errors.Is(ctx.Err(), context.DeadlineExceeded):
 			return Response{}, errNoReply

@@ -1,0 +1,104 @@
+// Package web gets .torrent files over HTTP, and keeps strangers' links from reaching where they must not: see package
+// reach. It parses nothing of what it gets.
+package web
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"torrentfs/fetch/reach"
+)
+
+// Who gave the link decides where it may lead.
+type Trust int
+
+const (
+	// Stranger is who wrote a magnet link or a .torrent file: only public addresses are reached.
+	Stranger Trust = iota
+	// User is who typed the link: the local network is reached too, but not by a redirect from a public host.
+	User
+)
+
+const (
+	limit        = 64 << 20 // bytes of a body, unpacked
+	maxRedirects = 5
+	timeout      = time.Minute
+)
+
+// ErrReach is wrapped by the error of a link that leads where it may not.
+var ErrReach = errors.New("address not allowed")
+
+// Get returns the body of an http or https link. It follows up to five redirects and refuses a body of more than 64 MiB.
+func Get(ctx context.Context, link, userAgent string, trust Trust) ([]byte, error) {
+	u, err := url.Parse(link)
+	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
+		return nil, fmt.Errorf("%q is no http or https link", link)
+	}
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	g := &guard{trust: trust}
+	transport := &http.Transport{
+		DialContext:       (&net.Dialer{Timeout: 15 * time.Second, Control: g.control}).DialContext,
+		DisableKeepAlives: true, ForceAttemptHTTP2: true,
+	}
+	client := http.Client{Transport: transport, CheckRedirect: func(_ *http.Request, via []*http.Request) error {
+		if len(via) > maxRedirects {
+			return fmt.Errorf("more than %d redirects", maxRedirects)
+		}
+		return nil
+	}}
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, link, http.NoBody)
+	if err != nil {
+		return nil, err
+	}
+	req.Header.Set("User-Agent", userAgent)
+	resp, err := client.Do(req)
+	if err != nil {
+		return nil, err
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		return nil, fmt.Errorf("%s answers %s", u.Host, resp.Status)
+	}
+	body, err := io.ReadAll(io.LimitReader(resp.Body, limit+1))
+	if err != nil {
+		return nil, err
+	}
+	if len(body) > limit {
+		return nil, fmt.Errorf("%s sends more than %d bytes", u.Host, limit)
+	}
+	return body, nil
+}
+
+// guard checks each address just before it is dialled, so that a name that resolves differently a second time gains
+// nothing.
+type guard struct {
+	trust  Trust
+	public atomic.Bool // a public address was dialled: from there on nothing local is
+}
+
+func (g *guard) control(_, address string, _ syscall.RawConn) error {
+	a, err := netip.ParseAddrPort(address)
+	if err != nil {
+		return fmt.Errorf("%w: %s", ErrReach, address)
+	}
+	switch reach.Of(a.Addr()) {
+	case reach.Public:
+		g.public.Store(true)
+		return nil
+	case reach.Local:
+		if g.trust == User && !g.public.Load() {
+			return nil
+		}
+	}
+	return fmt.Errorf("%w: %s is not on the public internet", ErrReach, a.Addr())
+}

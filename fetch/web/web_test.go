@@ -1,0 +1,73 @@
+package web
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"syscall"
+	"testing"
+
+	"go.uber.org/goleak"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+func TestGet(t *testing.T) {
+	mux := http.NewServeMux()
+	mux.HandleFunc("/file", func(w http.ResponseWriter, r *http.Request) { fmt.Fprint(w, "body for ", r.UserAgent()) })
+	mux.HandleFunc("/moved", func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/file", http.StatusFound) })
+	mux.HandleFunc("/loop", func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/loop", http.StatusFound) })
+	mux.HandleFunc("/metadata", func(w http.ResponseWriter, r *http.Request) {
+		http.Redirect(w, r, "http://169.254.169.254/latest", http.StatusFound)
+	})
+	mux.HandleFunc("/endless", func(w http.ResponseWriter, _ *http.Request) {
+		for chunk := strings.Repeat("x", 1<<20); ; {
+			if _, err := fmt.Fprint(w, chunk); err != nil {
+				return
+			}
+		}
+	})
+	srv := httptest.NewServer(mux)
+	defer srv.Close()
+	for _, c := range []struct{ path, body, err string }{
+		{"/file", "body for test/1", ""},
+		{"/moved", "body for test/1", ""},
+		{"/loop", "", "redirects"},
+		{"/none", "", "404"},
+		{"/metadata", "", "address not allowed"},
+		{"/endless", "", "sends more than"},
+	} {
+		b, err := Get(t.Context(), srv.URL+c.path, "test/1", User)
+		if c.err == "" && (err != nil || string(b) != c.body) || c.err != "" && (err == nil || !strings.Contains(err.Error(), c.err)) {
+			t.Errorf("%s: %.40q, %v", c.path, b, err)
+		}
+	}
+	if _, err := Get(t.Context(), srv.URL+"/file", "test/1", Stranger); !errors.Is(err, ErrReach) {
+		t.Errorf("a stranger's link to loopback: %v", err)
+	}
+	for _, bad := range []string{"file:///etc/passwd", "ftp://h/f", "http://", "://", "magnet:?xt=x"} {
+		if _, err := Get(t.Context(), bad, "", User); err == nil {
+			t.Errorf("%q was taken", bad)
+		}
+	}
+}
+
+func TestGuard(t *testing.T) {
+	var none syscall.RawConn
+	user := &guard{trust: User}
+	for i, c := range []struct {
+		addr string
+		ok   bool
+	}{
+		{"127.0.0.1:80", true}, {"192.168.1.1:80", true}, {"169.254.169.254:80", false},
+		{"1.1.1.1:80", true},
+		{"127.0.0.1:80", false}, // from a public host back to us
+		{"[2606:4700::1111]:443", true}, {"nonsense", false},
+	} {
+		if err := user.control("tcp", c.addr, none); (err == nil) != c.ok {
+			t.Errorf("step %d, %s: %v", i, c.addr, err)
+		}
+	}
+}
