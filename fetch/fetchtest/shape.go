@@ -26,9 +26,13 @@ type Link struct {
 }
 
 const (
-	// linkBurst is how much unused time a line makes up for: enough to cover a late timer on a busy
-	// machine, too little for an idle line to gain from.
+	// linkBurst is how much unused time an idle line makes up for: next to nothing.
 	linkBurst = 10 * time.Millisecond
+	// linkLate is how much a line makes up for that had bytes waiting all along, while the machine was
+	// too busy to carry them.
+	linkLate = 250 * time.Millisecond
+	// linkWait is the wait for bytes, or for room, from which on a line counts as idle.
+	linkWait = 2 * time.Millisecond
 	// linkSlice bounds the bytes that leave a line as one, in line time: what a reader sees as jitter.
 	linkSlice = 5 * time.Millisecond
 	// linkSlack is the shortest wait worth a timer.
@@ -183,15 +187,16 @@ type line struct {
 	free time.Time // when the last byte it was given has left
 }
 
-// book gives the line n bytes at now and says when the last of them leaves it.
-func (l *line) book(n int, now time.Time) time.Time {
+// book gives the line n bytes at now and says when the last of them leaves it. Time that the line did not
+// use is lost but for grace.
+func (l *line) book(n int, now time.Time, grace time.Duration) time.Time {
 	if l.rate <= 0 {
 		return now
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if idle := now.Add(-linkBurst); l.free.Before(idle) {
-		l.free = idle
+	if lost := now.Add(-grace); l.free.Before(lost) {
+		l.free = lost
 	}
 	l.free = l.free.Add(time.Duration(float64(n) / float64(l.rate) * float64(time.Second)))
 	if l.free.Before(now) {
@@ -275,17 +280,21 @@ func (d direction) carry(ctx context.Context, dst, src net.Conn) error {
 // fill reads src at the line's rate and queues what it read, each parcel with its time of arrival.
 func (d direction) fill(ctx context.Context, src net.Conn, queue chan<- parcel, held *semaphore.Weighted) error {
 	buf := make([]byte, d.line.parcel())
-	for {
+	for grace := linkBurst; ; grace = linkLate {
+		asked := time.Now()
 		n, err := src.Read(buf)
 		if n > 0 {
 			if err := held.Acquire(ctx, int64(n)); err != nil {
 				return err
 			}
 			now := time.Now()
+			if now.Sub(asked) > linkWait {
+				grace = linkBurst
+			}
 			if now.Before(d.from) {
 				now = d.from
 			}
-			left := d.line.book(n, now)
+			left := d.line.book(n, now, grace)
 			select {
 			case queue <- parcel{append([]byte(nil), buf[:n]...), left.Add(d.delay)}:
 			case <-ctx.Done():

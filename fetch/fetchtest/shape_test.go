@@ -80,9 +80,9 @@ func TestRate(t *testing.T) {
 func TestIdleLineGainsOnlyTheBurst(t *testing.T) {
 	l := line{rate: 1_000_000}
 	now := time.Now()
-	l.book(1, now)
+	l.book(1, now, linkBurst)
 	now = now.Add(time.Hour)
-	if left := l.book(100_000, now); left.Sub(now) != 100*time.Millisecond-linkBurst {
+	if left := l.book(100_000, now, linkBurst); left.Sub(now) != 100*time.Millisecond-linkBurst {
 		t.Errorf("100 kB at 1 MB/s left after %v", left.Sub(now))
 	}
 }
@@ -90,8 +90,8 @@ func TestIdleLineGainsOnlyTheBurst(t *testing.T) {
 func TestConnectionsShareTheRate(t *testing.T) {
 	l := line{rate: 1_000_000}
 	now := time.Now()
-	l.book(100_000, now)
-	if left := l.book(100_000, now); left.Sub(now) != 200*time.Millisecond-linkBurst {
+	l.book(100_000, now, linkBurst)
+	if left := l.book(100_000, now, linkBurst); left.Sub(now) != 200*time.Millisecond-linkBurst {
 		t.Errorf("the second 100 kB left after %v", left.Sub(now))
 	}
 }

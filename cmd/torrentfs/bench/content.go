@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"sync"
 )
 
 // fileName is the one file of every torrent here.
@@ -64,12 +65,16 @@ type torrent struct {
 
 // shelf makes torrents once and keeps them.
 type shelf struct {
-	dir      string
+	dir string
+
+	mu       sync.Mutex
 	torrents map[string]*torrent
 }
 
 // torrent gives the torrent of that size and piece length, both in bytes.
 func (s *shelf) torrent(size, piece int64) (*torrent, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	key := fmt.Sprintf("%d-%d", size, piece)
 	if t := s.torrents[key]; t != nil {
 		return t, nil

@@ -24,6 +24,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 )
@@ -35,8 +36,12 @@ type bench struct {
 	shelf   shelf
 	readers []reader
 	rounds  int
-	runs    int
-	log     io.Writer
+	drains  bool // drain takes part wherever a whole file is read
+	began   time.Time
+
+	mu   sync.Mutex // guards what follows, since some cases run together
+	runs int
+	log  io.Writer
 }
 
 func main() {
@@ -52,6 +57,7 @@ func run() error {
 		rounds  = flag.Int("runs", 3, "rounds of each case; figures are medians over them")
 		names   = flag.String("readers", "", "readers to run, separated by commas (all there are)")
 		noRival = flag.Bool("no-rivals", false, "run torrentfs alone")
+		drains  = flag.Bool("drain", false, "have the reader that discards take part wherever a whole file is read, to see what the shaped links give")
 		scale   = flag.Float64("scale", 1, "multiply the files' sizes")
 		asJSON  = flag.Bool("json", false, "print JSON, with every run, instead of tables")
 		out     = flag.String("o", "", "write the JSON to this file besides")
@@ -81,7 +87,7 @@ func run() error {
 
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	b := &bench{rounds: *rounds, log: os.Stderr}
+	b := &bench{rounds: *rounds, drains: *drains, log: os.Stderr}
 	if b.work, err = workDir(*dir); err != nil {
 		return err
 	}
@@ -159,7 +165,7 @@ func (b *bench) gather(ctx context.Context, binary string, extra []string) error
 	if binary == "" {
 		binary = filepath.Join(b.work, "torrentfs")
 		if out, err := exec.CommandContext(ctx, "go", "build", "-o", binary, "torrentfs/cmd/torrentfs").CombinedOutput(); err != nil {
-			fmt.Fprintf(b.log, "torrentfs does not build, so it is left out: %v\n%s", err, lastLines(string(out)))
+			fmt.Fprintf(b.log, "torrentfs does not build, so it is left out: %v\n%s\n", err, lastLines(string(out)))
 			binary = ""
 		}
 	}
@@ -174,46 +180,85 @@ func (b *bench) gather(ctx context.Context, binary string, extra []string) error
 // all runs the cases, every reader once a round and each round beginning with another reader, so that
 // whatever else the machine does falls on all alike.
 func (b *bench) all(ctx context.Context, chosen []Case, scale float64) *Report {
-	began := time.Now()
-	report := &Report{Date: began.Format(time.DateOnly), Machine: thisMachine(), Rounds: b.rounds, Readers: map[string]string{}}
+	b.began = time.Now()
+	report := &Report{Date: b.began.Format(time.DateOnly), Machine: thisMachine(), Rounds: b.rounds, Readers: map[string]string{}}
+	var last *group
+	var groups []*group
 	for _, c := range chosen {
-		c := c.scaled(scale)
-		res := &Result{Case: c}
-		var readers []reader
-		for _, name := range c.Readers {
-			for _, r := range b.readers {
-				if r.name == name {
-					readers = append(readers, r)
-					report.Readers[r.name] = r.about
-					res.Rows = append(res.Rows, &Row{Reader: r.name})
-				}
-			}
-		}
+		readers := b.take(&c)
 		if len(readers) == 0 {
 			continue
 		}
-		report.Results = append(report.Results, res)
-		for round := range b.rounds {
-			for i := range readers {
-				i = (i + round) % len(readers)
-				if ctx.Err() != nil {
-					return report
-				}
-				sample, err := c.measure(ctx, b, &c, readers[i], uint64(round))
-				if err != nil {
-					sample.Error = err.Error()
-				}
-				res.Rows[i].Runs = append(res.Rows[i].Runs, sample)
-				b.progress(began, &c, readers[i], round, sample)
-			}
+		res := &Result{Case: c.scaled(scale)}
+		for _, r := range readers {
+			report.Readers[r.name] = r.about
+			res.Rows = append(res.Rows, &Row{Reader: r.name})
 		}
+		report.Results = append(report.Results, res)
+		if last == nil || c.Together == "" || c.Together != last.name || !slices.Equal(c.Readers, last.results[0].Case.Readers) {
+			last = &group{name: c.Together, readers: readers}
+			groups = append(groups, last)
+		}
+		last.results = append(last.results, res)
 	}
-	report.Took = time.Since(began).Seconds()
+	for _, g := range groups {
+		b.group(ctx, g)
+	}
+	report.Took = time.Since(b.began).Seconds()
 	return report
 }
 
+// take gives the readers that take part in a case, in its order.
+func (b *bench) take(c *Case) (readers []reader) {
+	for _, name := range c.Readers {
+		for _, r := range b.readers {
+			if r.name == name {
+				readers = append(readers, r)
+			}
+		}
+	}
+	if b.drains && c.Ideal > playRate && !slices.Contains(c.Readers, drain.name) {
+		readers = append(readers, drain)
+	}
+	return readers
+}
+
+// A group is the results of cases that run at the same time, each with a swarm of its own: those that wait
+// for slow links most of the time. Most groups are of one.
+type group struct {
+	name    string
+	readers []reader
+	results []*Result
+}
+
+func (b *bench) group(ctx context.Context, g *group) {
+	for round := range b.rounds {
+		for i := range g.readers {
+			i = (i + round) % len(g.readers)
+			var wg sync.WaitGroup
+			for _, res := range g.results {
+				wg.Go(func() {
+					sample, err := res.Case.measure(ctx, b, &res.Case, g.readers[i], uint64(round))
+					if ctx.Err() != nil {
+						return
+					}
+					if err != nil {
+						sample.Error = err.Error()
+					}
+					res.Rows[i].Runs = append(res.Rows[i].Runs, sample)
+					b.progress(&res.Case, g.readers[i], round, sample)
+				})
+			}
+			wg.Wait()
+			if ctx.Err() != nil {
+				return
+			}
+		}
+	}
+}
+
 // progress says on one line what a run gave.
-func (b *bench) progress(began time.Time, c *Case, r reader, round int, s Sample) {
+func (b *bench) progress(c *Case, r reader, round int, s Sample) {
 	one := &Result{Case: *c, Rows: []*Row{{Reader: r.name, Runs: []Sample{s}}}}
 	var parts []string
 	for _, col := range columns {
@@ -224,5 +269,7 @@ func (b *bench) progress(began time.Time, c *Case, r reader, round int, s Sample
 	if s.Error != "" {
 		parts = append(parts, s.Error)
 	}
-	fmt.Fprintf(b.log, "%4.0fs %s %d %s: %s\n", time.Since(began).Seconds(), c.Name, round+1, r.name, strings.Join(parts, "; "))
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	fmt.Fprintf(b.log, "%4.0fs %s %d %s: %s\n", time.Since(b.began).Seconds(), c.Name, round+1, r.name, strings.Join(parts, "; "))
 }

@@ -268,13 +268,15 @@ func (b *bench) withMount(ctx context.Context, c *Case, r reader, f func(m *moun
 		}
 		defer m.stop()
 		// A read that never ends is ended by ending the mount.
-		late := time.AfterFunc(c.limit(r)+15*time.Second, m.kill)
-		defer late.Stop()
+		patience := c.limit(r) + 10*time.Second
+		late := time.AfterFunc(patience, m.kill)
 		defer context.AfterFunc(ctx, m.kill)()
 		sample, err := f(m, s, t)
 		sample.Up = m.up.Sub(m.began).Seconds()
 		sample.Peak = peakMemory(m.cmd.Process.Pid)
-		if err != nil {
+		if ended := !late.Stop(); err != nil && ended {
+			err = fmt.Errorf("a read was not answered within %v", patience)
+		} else if err != nil {
 			m.stop()
 			err = fmt.Errorf("%w\n%s", err, lastLines(m.log.String()))
 		}
@@ -289,8 +291,10 @@ func (b *bench) withSwarm(ctx context.Context, c *Case, f func(s *swarm, t *torr
 	if err != nil {
 		return Sample{}, err
 	}
+	b.mu.Lock()
 	b.runs++
 	work := filepath.Join(b.work, fmt.Sprintf("run%d", b.runs))
+	b.mu.Unlock()
 	if err := os.Mkdir(work, 0o755); err != nil {
 		return Sample{}, err
 	}
