@@ -54,21 +54,24 @@ func New(cfg Config) (*Cache, error) {
 	return c, nil
 }
 
-// Close closes every view still open. Pieces handed out stay readable until they are released.
+// Close closes every view still open and writes to disk what waits for that, as far as it goes within seconds. The
+// error says that it did not. Pieces handed out stay readable until they are released. Closing twice does nothing.
 func (c *Cache) Close() error {
 	c.mu.Lock()
-	shelves := c.shelves
-	c.shelves = nil
-	again := c.closed
-	c.closed = true
+	shelves, again := c.shelves, c.closed
+	c.shelves, c.closed = nil, true
 	c.mu.Unlock()
+	if again {
+		return nil
+	}
+	var errs error
 	for _, s := range shelves {
-		s.close()
+		errs = errors.Join(errs, s.close())
 	}
-	if c.disk != nil && !again {
-		c.disk.close()
+	if c.disk != nil {
+		errs = errors.Join(errs, c.disk.close())
 	}
-	return nil
+	return errs
 }
 
 // Torrent opens a view on one torrent's pieces. Views on the same torrent share them.
@@ -125,6 +128,7 @@ type Stats struct {
 	DiskHits    int64  // pieces found on disk
 	Written     int64  // bytes of pieces written to disk
 	Unwritten   int64  // bytes of pieces waiting to be written
+	Unsaved     int64  // bytes of pieces that left memory before the disk had taken them
 	Wrong       int64  // bytes of pieces on disk that were damaged, and dropped
 }
 

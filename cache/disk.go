@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"sync"
 	"sync/atomic"
 	"time"
 )
@@ -24,9 +25,8 @@ type disk struct {
 	mem   *memory
 	log   *slog.Logger
 
-	jobs chan func() // for the worker
-	quit chan struct{}
-	done chan struct{}
+	jobs jobs
+	done chan struct{} // closed when the worker has ended
 
 	// The worker's.
 	open     []*shelf               // those with a volume, or that want one
@@ -51,6 +51,7 @@ const (
 	firstRetry   = 10 * time.Second
 	lastRetry    = 5 * time.Minute
 	drainAtMost  = 10 * time.Second
+	stuckAfter   = 20 * time.Second
 	largestFloor = 1 << 30
 	writeRun     = 1 << 20 // bytes of small pieces that go to disk in one go
 )
@@ -62,29 +63,85 @@ var errNoRoom = errors.New("it is full, and nothing in it may be evicted")
 func newDisk(dir Dir, limit int64, mem *memory, log *slog.Logger) *disk {
 	d := &disk{
 		dir: dir, limit: limit, mem: mem, log: log,
-		jobs: make(chan func()), quit: make(chan struct{}), done: make(chan struct{}),
+		jobs: jobs{wake: make(chan struct{}, 1)}, done: make(chan struct{}),
 		idle: make(map[[20]byte]*resident),
 	}
 	go d.work()
 	return d
 }
 
-// do has the worker run f and waits for it; false when the worker has ended.
-func (d *disk) do(f func()) bool {
+// do has the worker run f and waits for it. It returns an error when the worker has ended, or is so long stuck in the
+// disk that waiting makes no sense; then f still runs, should the disk ever answer.
+func (d *disk) do(f func()) error {
 	ran := make(chan struct{})
+	if !d.jobs.add(func() { defer close(ran); f() }) {
+		return errors.New("cache: closed")
+	}
+	patience := time.NewTimer(stuckAfter)
+	defer patience.Stop()
 	select {
-	case d.jobs <- func() { defer close(ran); f() }:
-		<-ran
-		return true
-	case <-d.done:
-		return false
+	case <-ran:
+		return nil
+	case <-patience.C:
+		return fmt.Errorf("cache: the disk of %s does not answer", d.dir)
 	}
 }
 
 // close ends the worker. Every shelf has been detached by then.
-func (d *disk) close() {
-	close(d.quit)
-	<-d.done
+func (d *disk) close() error {
+	d.jobs.close()
+	select {
+	case <-d.done:
+		return nil
+	case <-time.After(stuckAfter):
+		return fmt.Errorf("cache: the disk of %s does not answer; what was not written is lost", d.dir)
+	}
+}
+
+// jobs are what others want the worker to do, in order. Adding never waits.
+type jobs struct {
+	wake chan struct{} // holds a token after a job or the end came
+
+	mu     sync.Mutex
+	queue  []func()
+	closed bool
+}
+
+func (j *jobs) add(f func()) bool {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if j.closed {
+		return false
+	}
+	j.queue = append(j.queue, f)
+	j.rouse()
+	return true
+}
+
+func (j *jobs) close() {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.closed = true
+	j.rouse()
+}
+
+func (j *jobs) rouse() {
+	select {
+	case j.wake <- struct{}{}:
+	default:
+	}
+}
+
+// next returns a job, or nil for none; over says that there will be none any more.
+func (j *jobs) next() (f func(), over bool) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if len(j.queue) == 0 {
+		return nil, j.closed
+	}
+	f = j.queue[0]
+	j.queue = j.queue[1:]
+	return f, false
 }
 
 func (d *disk) work() {
@@ -93,25 +150,21 @@ func (d *disk) work() {
 	defer tick.Stop()
 	for {
 		// What others wait for comes first, then what is due, then what waits to be written.
-		select {
-		case f := <-d.jobs:
+		f, over := d.jobs.next()
+		switch {
+		case f != nil:
 			f()
 			continue
-		case <-d.quit:
+		case over:
 			return
-		default:
-		}
-		if time.Since(d.ticked) >= tickEvery {
+		case time.Since(d.ticked) >= tickEvery:
 			d.upkeep()
-		}
-		if d.writeNext() {
+			continue
+		case d.writeNext():
 			continue
 		}
 		select {
-		case f := <-d.jobs:
-			f()
-		case <-d.quit:
-			return
+		case <-d.jobs.wake:
 		case <-d.mem.wake:
 		case <-tick.C:
 		}
@@ -120,16 +173,19 @@ func (d *disk) work() {
 
 // attach opens the files of a shelf.
 func (d *disk) attach(s *shelf) {
-	d.do(func() {
+	err := d.do(func() {
 		d.open = append(d.open, s)
 		delete(d.idle, s.spec.InfoHash)
 		d.reopen(s)
 	})
+	if err != nil {
+		d.log.Warn("starting without the disk cache", "torrent", s.spec.Name, "err", err)
+	}
 }
 
 // detach writes what is fresh, as far as that goes quickly, and closes the files of a shelf.
-func (d *disk) detach(s *shelf) {
-	d.do(func() {
+func (d *disk) detach(s *shelf) error {
+	return d.do(func() {
 		for until := time.Now().Add(drainAtMost); d.writeNext() && time.Now().Before(until); {
 		}
 		d.mem.drop(s)

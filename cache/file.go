@@ -49,11 +49,12 @@ func isAt(f *os.File, path string) bool {
 	return err == nil && os.SameFile(here, there)
 }
 
-// flock changes our lock on f, without waiting; false when somebody else's lock is in the way.
+// flock changes our lock on f, without waiting; false when somebody else's lock is in the way. A file system without
+// locks grants every one: they only spare processes each other's downloads.
 func flock(f *os.File, how int) bool {
 	for {
 		if err := unix.Flock(int(f.Fd()), how|unix.LOCK_NB); !errors.Is(err, unix.EINTR) {
-			return err == nil
+			return !errors.Is(err, unix.EWOULDBLOCK)
 		}
 	}
 }

@@ -34,8 +34,10 @@ const (
 	indexMagic   = "torrentfs cache\n"
 	indexVersion = 1
 	headerSize   = 1024
-	maxName      = 512     // bytes of a name that are kept
-	maxPieces    = 1 << 24 // bounds what a foreign file can make us allocate: 64 MiB
+	maxName      = 512 // bytes of a name that are kept
+
+	maxPieceLength = 1 << 30
+	maxPieces      = 1 << 24 // a torrent may have; bounds what a foreign file can make us allocate to 64 MiB
 
 	flagKeep = 1
 
@@ -114,7 +116,7 @@ func decodeHeader(b []byte) (header, error) {
 		keep:        binary.LittleEndian.Uint32(b[20:])&flagKeep != 0,
 	}
 	n := int(binary.LittleEndian.Uint16(b[60:]))
-	if n > maxName || h.pieceLength <= 0 || h.length < 0 || h.length/h.pieceLength >= maxPieces {
+	if n > maxName || h.pieceLength <= 0 || h.pieceLength > maxPieceLength || h.length < 0 || h.length/h.pieceLength >= maxPieces {
 		return header{}, errForeign
 	}
 	h.name = string(b[62 : 62+n])
@@ -129,23 +131,24 @@ func readHeader(f *os.File) (header, error) {
 	return decodeHeader(b)
 }
 
-// eachStamp calls visit with the stamp of every piece of an index, in order. Stamps beyond the end of the file
-// are absent.
-func eachStamp(f *os.File, pieces int, visit func(n int, stamp uint32)) error {
+// eachStamp calls visit with the stamp of every piece of an index, in order, and returns how many there were: fewer
+// than pieces when the file is truncated. The others are absent.
+func eachStamp(f *os.File, pieces int, visit func(n int, stamp uint32)) (n int, err error) {
 	b := make([]byte, 64<<10)
-	for n := 0; n < pieces; {
-		want := b[:min(len(b), 4*(pieces-n))]
-		got, err := f.ReadAt(want, headerSize+4*int64(n))
-		if err != nil && !errors.Is(err, io.EOF) {
-			return fmt.Errorf("reading the index: %w", err)
-		}
-		clear(want[got:])
-		for ; len(want) > 0; want = want[4:] {
-			visit(n, binary.LittleEndian.Uint32(want))
+	for n < pieces {
+		got, err := f.ReadAt(b[:min(len(b), 4*(pieces-n))], headerSize+4*int64(n))
+		for s := b[:got&^3]; len(s) > 0; s = s[4:] {
+			visit(n, binary.LittleEndian.Uint32(s))
 			n++
 		}
+		if errors.Is(err, io.EOF) {
+			return n, nil
+		}
+		if err != nil {
+			return n, fmt.Errorf("reading the index: %w", err)
+		}
 	}
-	return nil
+	return n, nil
 }
 
 func readStamp(f *os.File, n int) (uint32, error) {

@@ -81,7 +81,7 @@ func (d Dir) describe(e *Entry) error {
 	}
 	e.Name, e.Length, e.Kept, e.InUse = h.name, h.length, h.keep, inUse(f)
 	var last uint32
-	err = eachStamp(f, h.pieces(), func(n int, stamp uint32) {
+	_, err = eachStamp(f, h.pieces(), func(n int, stamp uint32) {
 		if stamp > unfinished {
 			e.Present += h.size(n)
 			last = max(last, stamp)

@@ -55,7 +55,7 @@ type memory struct {
 	clock      int64 // bytes ever cached
 	lastTicket uint64
 
-	hits, misses, overruns int64
+	hits, misses, overruns, unsaved int64
 }
 
 // segment is one list of pieces and their bytes.
@@ -294,7 +294,10 @@ func (m *memory) evict() bool {
 		return false
 	}
 	p.seg.remove(p)
-	m.stale(p)
+	if p.fresh != nil {
+		m.unsaved += int64(len(p.buf))
+		m.stale(p)
+	}
 	if v := p.s.vol.Load(); v != nil {
 		v.touch(p.n) // as recently used on disk as it was here
 	}
@@ -354,7 +357,7 @@ func (m *memory) stats() Stats {
 	defer m.mu.Unlock()
 	return Stats{
 		Memory: m.total(), MemoryLimit: m.limit, InFlight: m.flying, Pinned: m.pinned, Spare: m.spare.bytes,
-		Overruns: m.overruns, Hits: m.hits, Misses: m.misses, Unwritten: m.unwritten,
+		Overruns: m.overruns, Hits: m.hits, Misses: m.misses, Unwritten: m.unwritten, Unsaved: m.unsaved,
 	}
 }
 

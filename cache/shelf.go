@@ -56,13 +56,14 @@ func (s *shelf) onDisk(n int) bool {
 }
 
 // close puts the shelf away after its last view.
-func (s *shelf) close() {
+func (s *shelf) close() (err error) {
 	if s.c.disk != nil {
 		s.once.Do(func() {}) // nobody opens it any more
 		s.ahead.stop()
-		s.c.disk.detach(s)
+		err = s.c.disk.detach(s)
 	}
 	s.c.mem.drop(s)
+	return err
 }
 
 func (s *shelf) setKeep(on bool) (err error) {
@@ -74,13 +75,13 @@ func (s *shelf) setKeep(on bool) (err error) {
 		return fmt.Errorf("cache: %q has %d bytes, more than the %d of the disk cache: give it a larger one to keep the torrent", s.spec.Name, s.spec.Length, d.limit)
 	}
 	s.keep.Store(on)
-	ran := d.do(func() {
+	stuck := d.do(func() {
 		if v := s.vol.Load(); v != nil && !v.readOnly {
 			err = v.setKeep(on)
 		}
 	})
-	if !ran {
-		return errors.New("cache: closed")
+	if stuck != nil {
+		return stuck
 	}
 	return err
 }

@@ -24,14 +24,14 @@ func (s *Spec) check() error {
 	switch {
 	case s.PieceLength <= 0 || s.Length < 0:
 		return fmt.Errorf("cache: torrent %x: piece length %d, length %d", s.InfoHash, s.PieceLength, s.Length)
-	case s.PieceLength > 1<<30:
+	case s.PieceLength > maxPieceLength:
 		return fmt.Errorf("cache: torrent %x: pieces of %d bytes are too large", s.InfoHash, s.PieceLength)
 	}
 	n := s.Length / s.PieceLength
 	if s.Length%s.PieceLength != 0 {
 		n++
 	}
-	if n != int64(len(s.Hashes)) || n >= 1<<32 {
+	if n != int64(len(s.Hashes)) || n >= maxPieces {
 		return fmt.Errorf("cache: torrent %x: %d hashes for %d pieces", s.InfoHash, len(s.Hashes), n)
 	}
 	return nil
@@ -55,7 +55,8 @@ type Torrent struct {
 	closed bool      // guarded by s.c.mu
 }
 
-// Close gives the view back. With a torrent's last view its pieces leave memory; those handed out stay
+// Close gives the view back. With a torrent's last view, its pieces that wait to be written to disk are written, as
+// far as it goes within seconds, which is what an error is about; and its pieces leave memory. Those handed out stay
 // readable until they are released. Closing twice does nothing.
 func (t *Torrent) Close() error {
 	c := t.s.c
@@ -66,14 +67,14 @@ func (t *Torrent) Close() error {
 	}
 	t.closed = true
 	t.s.views--
-	last := t.s.views == 0
+	last := t.s.views == 0 && !c.closed
 	if last {
 		delete(c.shelves, t.s.spec.InfoHash)
 	}
 	c.mu.Unlock()
 	c.mem.forget(t.s, t.tell)
 	if last {
-		t.s.close()
+		return t.s.close()
 	}
 	return nil
 }

@@ -56,7 +56,7 @@ var (
 	errNotRegular = errors.New("not a regular file")
 
 	// ErrInUse is why files of a torrent that somebody has open can't be removed.
-	ErrInUse = errors.New("in use")
+	ErrInUse = errors.New("in use by a mount")
 )
 
 // renewAfter is how old, in seconds, a stamp has to be before a use is worth another write to the index.
@@ -209,12 +209,13 @@ func (v *volume) load() error {
 		v.seen = st.ModTime()
 	}
 	latest := now()
-	return eachStamp(v.index, v.pieces(), func(n int, stamp uint32) {
+	_, err := eachStamp(v.index, v.pieces(), func(n int, stamp uint32) {
 		if stamp == unfinished && !v.alone {
 			stamp = absent // whoever writes it may be alive
 		}
 		v.stamps[n].Store(min(stamp, latest))
 	})
+	return err
 }
 
 // fitData gives the data file the torrent's length, so that a complete one is an ordinary file.
@@ -453,7 +454,7 @@ func (v *volume) refresh() (lost []int, err error) {
 		v.keep.Store(h.keep)
 	}
 	latest := now()
-	err = eachStamp(v.index, len(v.stamps), func(n int, stamp uint32) {
+	end, err := eachStamp(v.index, len(v.stamps), func(n int, stamp uint32) {
 		stamp = min(stamp, latest)
 		switch mine := v.stamps[n].Load(); {
 		case stamp == absent && mine != absent:
@@ -462,7 +463,15 @@ func (v *volume) refresh() (lost []int, err error) {
 			v.stamps[n].CompareAndSwap(mine, stamp)
 		}
 	})
-	return lost, err
+	if err != nil {
+		return nil, err // which shows nothing about the pieces
+	}
+	for n := end; n < len(v.stamps); n++ {
+		if v.has(n) {
+			lost = append(lost, n)
+		}
+	}
+	return lost, nil
 }
 
 // setKeep marks the volume as not to be evicted by any process, or takes the mark away.
@@ -508,7 +517,7 @@ func (d Dir) remove(infoHash [20]byte) error {
 		return err
 	}
 	var errs error
-	for _, ext := range []string{".data", ".info", ".index"} { // the one that is locked comes last
+	for _, ext := range []string{".data", ".info.part", ".info", ".index"} { // the one that is locked comes last
 		if err := os.Remove(d.path(infoHash, ext)); !errors.Is(err, os.ErrNotExist) {
 			errs = errors.Join(errs, err)
 		}
