@@ -3,11 +3,13 @@ package metainfo
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"reflect"
 	"strconv"
 	"strings"
+	"sync"
 
 	bencode "github.com/jackpal/bencode-go"
 )
@@ -116,14 +118,15 @@ func (f *fitter) fit(v value, t reflect.Type) bool {
 	case reflect.Slice:
 		return f.list(v, t.Elem())
 	case reflect.Struct:
-		return f.dict(v, func(key string) (reflect.Type, bool) { return fieldOf(t, key) })
+		fields := fieldsOf(t)
+		return f.dict(v, func(key []byte) reflect.Type { return fields[string(key)] })
 	case reflect.Map:
 		if t != reflect.TypeFor[map[string]int]() && t != reflect.TypeFor[map[string]string]() {
 			break
 		}
-		return f.dict(v, func(key string) (reflect.Type, bool) {
+		return f.dict(v, func(key []byte) reflect.Type {
 			f.budget -= 64 + len(key) // about what a map takes for an entry
-			return t.Elem(), true
+			return t.Elem()
 		})
 	}
 	panic("type " + t.String() + " is not supported")
@@ -166,17 +169,17 @@ func (f *fitter) list(v value, elem reflect.Type) bool {
 }
 
 // dict writes those members of a dictionary that have a type and fit it.
-func (f *fitter) dict(v value, typeOf func(key string) (reflect.Type, bool)) bool {
+func (f *fitter) dict(v value, typeOf func(key []byte) reflect.Type) bool {
 	if !v.isDict() {
 		return false
 	}
 	f.out = append(f.out, 'd')
 	for key, member := range v.members() {
-		t, ok := typeOf(string(key))
+		t := typeOf(key)
 		if f.budget < 0 {
 			return false
 		}
-		if begin := len(f.out); ok {
+		if begin := len(f.out); t != nil {
 			f.out = appendString(f.out, key)
 			if !f.fit(member, t) {
 				f.out = f.out[:begin]
@@ -201,26 +204,34 @@ func zero(t reflect.Type) string {
 	}
 }
 
-// fieldOf is the type of the field of struct t that key names. It panics where bencode-go, which compares keys
-// with the names of fields too and without case, would take an earlier field for the one meant.
-func fieldOf(t reflect.Type, key string) (field reflect.Type, ok bool) {
-	hiding := ""
+// structs holds the fields of each type of struct seen, as fieldsOf returns them.
+var structs sync.Map
+
+// fieldsOf is the types of the fields of struct t by their keys. It panics where bencode-go, which compares keys
+// without case and with the names of fields too, would take another field for the one meant.
+func fieldsOf(t reflect.Type) map[string]reflect.Type {
+	if known, ok := structs.Load(t); ok {
+		return known.(map[string]reflect.Type)
+	}
+	fields := make(map[string]reflect.Type)
 	for i := range t.NumField() {
 		f := t.Field(i)
-		name, _, _ := strings.Cut(f.Tag.Get("bencode"), ",")
-		if name == "" {
-			name = f.Name
-		}
-		switch {
-		case name == key && name != "-" && hiding != "":
-			panic(fmt.Sprintf("field %s hides key %q", hiding, key))
-		case name == key && name != "-":
-			return f.Type, true
-		case strings.EqualFold(name, key) || strings.EqualFold(f.Name, key):
-			hiding = f.Name
+		if key := keyOf(f); key != "-" {
+			for j := range i {
+				if before := t.Field(j); strings.EqualFold(keyOf(before), key) || strings.EqualFold(before.Name, key) {
+					panic(fmt.Sprintf("field %s hides key %q", before.Name, key))
+				}
+			}
+			fields[key] = f.Type
 		}
 	}
-	return nil, false
+	structs.Store(t, fields)
+	return fields
+}
+
+func keyOf(f reflect.StructField) string {
+	key, _, _ := strings.Cut(f.Tag.Get("bencode"), ",")
+	return cmp.Or(key, f.Name)
 }
 
 func appendString(dst, s []byte) []byte {

@@ -14,6 +14,7 @@ import (
 	"strings"
 	"time"
 	"unicode"
+	"unicode/utf8"
 )
 
 const (
@@ -24,8 +25,9 @@ const (
 	// torrents with pieces under 16 KiB and with lengths that are no power of two.
 	MaxPieceLength = 1 << 30
 
-	// maxURLs bounds how many trackers, web seeds and nodes are kept of each.
+	// maxURLs bounds how many trackers, web seeds and nodes are kept of each, and maxURL the bytes of one.
 	maxURLs = 1000
+	maxURL  = 8 << 10
 )
 
 var errV2Only = errors.New("v2-only torrents are not supported yet (BEP 52): use a hybrid or v1 torrent of the same content")
@@ -271,12 +273,15 @@ func tiers(list [][]string) [][]string {
 // urls keeps the usable ones of a list of URLs, each once.
 func urls(list []string) []string { return usable(list, make(map[string]bool)) }
 
-// usable keeps what is an absolute URL with a host and was not seen, up to a bound.
+// usable keeps what is an absolute URL with a host, safe to print, and was not seen, up to a bound.
 func usable(list []string, seen map[string]bool) []string {
 	var kept []string
 	for _, s := range list {
 		s = strings.TrimSpace(s)
-		if u, err := url.Parse(s); err != nil || u.Scheme == "" || u.Host == "" || seen[s] || len(seen) == maxURLs {
+		if len(s) > maxURL || !utf8.ValidString(s) || strings.ContainsFunc(s, unicode.IsControl) || seen[s] || len(seen) == maxURLs {
+			continue
+		}
+		if u, err := url.Parse(s); err != nil || u.Scheme == "" || u.Host == "" {
 			continue
 		}
 		seen[s] = true

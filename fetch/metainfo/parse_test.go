@@ -46,6 +46,8 @@ func TestParseDetails(t *testing.T) {
 			trackers, [][]string{{"http://a.example/"}}},
 		{"announce-list of no use at all", torrent(single(), "announce", bstr("http://a.example/"), "announce-list", blist(strs("x"))), trackers, [][]string{{"http://a.example/"}}},
 		{"thousands of trackers", torrent(single(), "announce-list", blist(strs(many...))), trackers, [][]string{many[:maxURLs]}},
+		{"tracker not safe to print", torrent(single(), "announce-list", blist(strs("http://a.example/\xff", "http://a.example/\u009b", "http://a.example/"+strings.Repeat("x", maxURL), "http://a.example/é"))),
+			trackers, [][]string{{"http://a.example/é"}}},
 		{"no tracker", torrent(single()), trackers, [][]string(nil)},
 
 		{"web seed", torrent(single(), "url-list", bstr("http://a.example/f.iso")), webSeeds, []string{"http://a.example/f.iso"}},
