@@ -49,6 +49,7 @@ type Client struct {
 
 	mu       sync.Mutex
 	torrents map[metainfo.Hash]*Torrent
+	found    map[metainfo.Hash]*found // resolved, and not added yet
 }
 
 // New starts a client. The error says why it cannot listen.
@@ -62,7 +63,9 @@ func New(cfg Config) (*Client, error) {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
-	c := &Client{cfg: cfg, log: cfg.Logger, peerID: newPeerID(), torrents: make(map[metainfo.Hash]*Torrent)}
+	c := &Client{cfg: cfg, log: cfg.Logger, peerID: newPeerID(), torrents: make(map[metainfo.Hash]*Torrent),
+		found: make(map[metainfo.Hash]*found),
+	}
 	c.ctx, c.cancel = context.WithCancel(context.Background())
 	if cfg.Listen != "" {
 		l, err := net.Listen("tcp", cfg.Listen)
@@ -77,7 +80,7 @@ func New(cfg Config) (*Client, error) {
 			c.accept()
 		}()
 	}
-	c.trackers = tracker.NewClient(tracker.ClientOptions{UserAgent: "torrentfs/" + cfg.Version})
+	c.trackers = tracker.NewClient(tracker.ClientOptions{UserAgent: c.userAgent()})
 	return c, nil
 }
 
@@ -85,6 +88,21 @@ func New(cfg Config) (*Client, error) {
 func newPeerID() (id [20]byte) {
 	_, _ = rand.Read(id[copy(id[:], "-TF0100-"):]) // never fails
 	return id
+}
+
+// version is what peers are told of the program.
+func (c *Client) version() string { return "torrentfs " + c.cfg.Version }
+
+// userAgent is what HTTP servers are told of the program.
+func (c *Client) userAgent() string { return "torrentfs/" + c.cfg.Version }
+
+// announce fills in what a tracker is told of the client itself.
+func (c *Client) announce(hash metainfo.Hash, r tracker.Request) tracker.Request {
+	r.InfoHash, r.PeerID, r.Port = hash, c.peerID, c.port()
+	if r.Port == 0 {
+		r.Port = 1 // trackers refuse 0; where nobody listens, nobody will be reached either way
+	}
+	return r
 }
 
 // Addr is where the client listens; nil if nowhere.
@@ -158,10 +176,15 @@ func (c *Client) Close() error {
 	for _, t := range c.torrents {
 		open = append(open, t)
 	}
+	found := c.found
+	c.found = nil
 	c.mu.Unlock()
 	var wg sync.WaitGroup
 	for _, t := range open {
 		wg.Go(func() { _ = t.Close() })
+	}
+	for _, f := range found {
+		wg.Go(f.discovery.close)
 	}
 	wg.Wait()
 	c.wg.Wait()

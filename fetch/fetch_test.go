@@ -62,25 +62,32 @@ func seeder(tb testing.TB, t *metainfo.Torrent, path string) string {
 	return c.Addr().String()
 }
 
-// leech starts a client that reads the torrent from peers.
-func leech(tb testing.TB, t *metainfo.Torrent, memory int64, peers ...string) *fetch.Torrent {
+// memory makes a store in memory.
+func memory(tb testing.TB, t *metainfo.Torrent, size int64) *cache.Torrent {
 	tb.Helper()
-	mem, err := cache.New(cache.Config{Memory: memory})
+	mem, err := cache.New(cache.Config{Memory: size})
 	if err != nil {
 		tb.Fatal(err)
 	}
-	store, err := mem.Torrent(cache.Spec{InfoHash: t.InfoHash, Name: t.Name, PieceLength: t.PieceLength, Length: t.Length, Hashes: t.Pieces})
-	if err != nil {
-		tb.Fatal(err)
-	}
-	c, err := fetch.New(fetch.Config{InFlight: memory / 2})
-	if err != nil {
-		tb.Fatal(err)
-	}
-	tb.Cleanup(func() {
-		_ = c.Close()
-		_ = mem.Close()
+	tb.Cleanup(func() { _ = mem.Close() })
+	store, err := mem.Torrent(cache.Spec{
+		InfoHash: t.InfoHash, Name: t.Name, PieceLength: t.PieceLength, Length: t.Length, Hashes: t.Pieces,
 	})
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return store
+}
+
+// leech starts a client that reads the torrent from peers.
+func leech(tb testing.TB, t *metainfo.Torrent, size int64, peers ...string) *fetch.Torrent {
+	tb.Helper()
+	store := memory(tb, t, size)
+	c, err := fetch.New(fetch.Config{InFlight: size / 2})
+	if err != nil {
+		tb.Fatal(err)
+	}
+	tb.Cleanup(func() { _ = c.Close() })
 	x, err := c.Add(t, store, fetch.AddOptions{Peers: peers})
 	if err != nil {
 		tb.Fatal(err)

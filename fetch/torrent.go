@@ -5,9 +5,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
-	"strconv"
 	"sync"
-	"time"
 
 	"torrentfs/fetch/metainfo"
 	"torrentfs/fetch/swarm"
@@ -25,9 +23,7 @@ type Torrent struct {
 	client    *Client
 	meta      *metainfo.Torrent
 	swarm     *swarm.Swarm
-	announcer *tracker.Announcer // nil without trackers
-	cancel    context.CancelFunc
-	wg        sync.WaitGroup
+	discovery *discovery
 	closing   sync.Once
 }
 
@@ -47,81 +43,33 @@ func (c *Client) Add(t *metainfo.Torrent, store swarm.Store, opt AddOptions) (*T
 	if c.torrents[t.InfoHash] != nil {
 		return nil, fmt.Errorf("torrent %v is given twice", t.InfoHash)
 	}
-	ctx, cancel := context.WithCancel(c.ctx)
-	x := &Torrent{client: c, meta: t, cancel: cancel}
+	x := &Torrent{client: c, meta: t}
 	x.swarm = swarm.New(swarm.Config{
-		Torrent: t, Store: store, PeerID: c.peerID, Port: c.port(), Version: "torrentfs " + c.cfg.Version,
+		Torrent: t, Store: store, PeerID: c.peerID, Port: c.port(), Version: c.version(),
 		InFlight: c.cfg.InFlight, MaxPeers: c.cfg.MaxPeers, Upload: c.cfg.Upload || opt.Seed, Seed: opt.Seed,
 		PEX: !c.cfg.NoPEX, Logger: c.log.With("torrent", t.Name),
 	})
+	if f := c.found[t.InfoHash]; f != nil { // it was a magnet link: its discovery runs already
+		delete(c.found, t.InfoHash)
+		x.discovery = f.discovery
+		f.discovery.tell(x)
+		x.swarm.AddPeers("metadata", f.peers)
+	} else {
+		x.discovery = c.discover(t.Trackers, opt.Peers, x)
+	}
 	c.torrents[t.InfoHash] = x
-	if len(opt.Peers) > 0 {
-		x.wg.Go(func() { x.resolve(ctx, opt.Peers) })
-	}
-	if len(t.Trackers) > 0 && !c.cfg.NoTrackers {
-		x.announcer = tracker.NewAnnouncer(c.trackers, t.Trackers, x.request, x.found, c.log)
-		x.wg.Go(func() { x.announcer.Run(ctx) })
-	}
 	return x, nil
 }
 
-// request is what trackers are told of us.
-func (t *Torrent) request() tracker.Request {
+// AddPeers implements listener.
+func (t *Torrent) AddPeers(source string, addrs []netip.AddrPort) { t.swarm.AddPeers(source, addrs) }
+
+// report implements listener.
+func (t *Torrent) report() tracker.Request {
 	st := t.swarm.Stats()
-	port := t.client.port()
-	if port == 0 {
-		port = 1 // trackers refuse 0; where nobody listens, nobody will be reached either way
-	}
-	return tracker.Request{
-		InfoHash: t.meta.InfoHash, PeerID: t.client.peerID, Port: port,
-		Uploaded: st.Uploaded, Downloaded: st.Downloaded, Left: max(t.meta.Length-st.Verified, 0), NumWant: 100,
-	}
-}
-
-// found passes the addresses of a tracker's reply on.
-func (t *Torrent) found(_ string, peers []netip.AddrPort) { t.swarm.AddPeers("tracker", peers) }
-
-// resolvePause is how long a name that does not resolve is left alone.
-const resolvePause = 15 * time.Second
-
-// resolve looks the peers up that were given by hand, until each name has had an answer.
-func (t *Torrent) resolve(ctx context.Context, hosts []string) {
-	for len(hosts) > 0 {
-		var failed []string
-		for _, h := range hosts {
-			addrs, err := lookup(ctx, h)
-			if err != nil && ctx.Err() == nil {
-				t.client.log.Warn("cannot look up a peer's address", "peer", h, "err", err)
-				failed = append(failed, h)
-			}
-			t.swarm.AddPeers("by hand", addrs)
-		}
-		if hosts = failed; len(hosts) == 0 {
-			return
-		}
-		select {
-		case <-time.After(resolvePause):
-		case <-ctx.Done():
-			return
-		}
-	}
-}
-
-// lookup finds the addresses of a host:port.
-func lookup(ctx context.Context, hostport string) (addrs []netip.AddrPort, err error) {
-	host, service, err := net.SplitHostPort(hostport)
-	if err != nil {
-		return nil, err
-	}
-	port, err := strconv.ParseUint(service, 10, 16)
-	if err != nil {
-		return nil, fmt.Errorf("bad port in %q", hostport)
-	}
-	ips, err := net.DefaultResolver.LookupNetIP(ctx, "ip", host)
-	for _, ip := range ips {
-		addrs = append(addrs, netip.AddrPortFrom(ip.Unmap(), uint16(port)))
-	}
-	return addrs, err
+	return t.client.announce(t.meta.InfoHash, tracker.Request{
+		Uploaded: st.Uploaded, Downloaded: st.Downloaded, Left: st.Left, NumWant: 100,
+	})
 }
 
 // ReadAt fills p with verified bytes of the torrent from off on, or returns an error; see fs.Content.
@@ -134,11 +82,7 @@ func (t *Torrent) Ahead(cursor uint64, off, n, rate int64) { t.swarm.Ahead(curso
 
 // Stats returns the torrent's figures as they are now.
 func (t *Torrent) Stats() Stats {
-	st := Stats{Stats: t.swarm.Stats()}
-	if t.announcer != nil {
-		st.Trackers = t.announcer.Status()
-	}
-	return st
+	return Stats{Stats: t.swarm.Stats(), Trackers: t.discovery.trackers()}
 }
 
 // Close leaves the swarm: blocked reads end with an error, trackers are told, and nothing runs when it returns.
@@ -147,8 +91,7 @@ func (t *Torrent) Close() error {
 		t.client.mu.Lock()
 		delete(t.client.torrents, t.meta.InfoHash)
 		t.client.mu.Unlock()
-		t.cancel()
-		t.wg.Wait()
+		t.discovery.close()
 		t.swarm.Close()
 	})
 	return nil

@@ -10,18 +10,24 @@ import (
 // arrows are the packages and, for each, the packages of this module that it may import: docs/architecture.md draws
 // them. Tests, and packages made for tests, may reach further.
 var arrows = map[string][]string{
-	"cmd/torrentfs":  {"fs", "cache", "fetch", "fetch/metainfo", "fetch/tracker", "fetch/seed"},
+	"cmd/torrentfs":  {"fs", "cache", "fetch", "fetch/metainfo", "fetch/tracker", "fetch/seed", "fetch/metadata"},
 	"fs":             {"fetch/metainfo"},
 	"cache":          {},
-	"fetch":          {"fetch/metainfo", "fetch/swarm", "fetch/tracker", "fetch/dht"},
+	"fetch": {
+		"fetch/metainfo", "fetch/swarm", "fetch/peer", "fetch/tracker", "fetch/dht", "fetch/lsd", "fetch/metadata", "fetch/web",
+	},
+	"fetch/lsd":      {"fetch/metainfo"},
+	"fetch/metadata": {"fetch/wire"},
+	"fetch/reach":    {},
+	"fetch/web":      {"fetch/reach"},
 	"fetch/metainfo": {},
 	"fetch/wire":     {"fetch/metainfo"},
-	"fetch/tracker":  {"fetch/metainfo"},
+	"fetch/tracker":  {"fetch/metainfo", "fetch/reach"},
 	"fetch/dht":      {"fetch/metainfo"},
 	"fetch/peer":     {"fetch/wire", "fetch/metainfo"},
 	"fetch/picker":   {},
 	"fetch/seed":     {"fetch/metainfo"},
-	"fetch/swarm":    {"fetch/peer", "fetch/picker", "fetch/metainfo"},
+	"fetch/swarm":    {"fetch/peer", "fetch/picker", "fetch/metainfo", "fetch/wire"},
 }
 
 // forTests are the packages that nothing shipped may import.

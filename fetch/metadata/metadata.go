@@ -123,6 +123,20 @@ func (f *Fetcher) Progress() Progress {
 	return p
 }
 
+// Watch calls show with the progress, once a second, until ctx ends.
+func (f *Fetcher) Watch(ctx context.Context, show func(Progress)) {
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	for {
+		show(f.Progress())
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
 // Peers returns the addresses known, those that answered first.
 func (f *Fetcher) Peers() (addrs []netip.AddrPort) {
 	f.mu.Lock()

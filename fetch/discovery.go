@@ -1,0 +1,118 @@
+package fetch
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/netip"
+	"strconv"
+	"sync"
+	"time"
+
+	"torrentfs/fetch/tracker"
+)
+
+// listener is who is told of the peers of a torrent: its swarm, or while its metadata is missing, who fetches that.
+type listener interface {
+	// AddPeers takes addresses that source named.
+	AddPeers(source string, addrs []netip.AddrPort)
+	// report is what trackers are told of us.
+	report() tracker.Request
+}
+
+// discovery finds the peers of one torrent, by every way that the torrent allows, for as long as it runs.
+type discovery struct {
+	client    *Client
+	announcer *tracker.Announcer // nil without trackers
+	cancel    context.CancelFunc
+	wg        sync.WaitGroup
+
+	mu sync.Mutex
+	to listener
+}
+
+// discover starts to find peers, and tells l of them: by the trackers, and at the addresses given by hand.
+func (c *Client) discover(trackers [][]string, peers []string, l listener) *discovery {
+	ctx, cancel := context.WithCancel(c.ctx)
+	d := &discovery{client: c, cancel: cancel, to: l}
+	if len(peers) > 0 {
+		d.wg.Go(func() { d.resolve(ctx, peers) })
+	}
+	if len(trackers) > 0 && !c.cfg.NoTrackers {
+		d.announcer = tracker.NewAnnouncer(c.trackers, trackers,
+			func() tracker.Request { return d.listener().report() },
+			func(_ string, addrs []netip.AddrPort) { d.listener().AddPeers("tracker", addrs) }, c.log)
+		d.wg.Go(func() { d.announcer.Run(ctx) })
+	}
+	return d
+}
+
+// close ends the finding; trackers are told.
+func (d *discovery) close() {
+	d.cancel()
+	d.wg.Wait()
+}
+
+func (d *discovery) listener() listener {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.to
+}
+
+// tell has another listener told from now on.
+func (d *discovery) tell(l listener) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.to = l
+}
+
+// trackers says how announcing goes.
+func (d *discovery) trackers() []tracker.Status {
+	if d.announcer == nil {
+		return nil
+	}
+	return d.announcer.Status()
+}
+
+// resolvePause is how long a name that does not resolve is left alone.
+const resolvePause = 15 * time.Second
+
+// resolve looks the peers up that were given by hand, until each name has had an answer.
+func (d *discovery) resolve(ctx context.Context, hosts []string) {
+	for len(hosts) > 0 {
+		var failed []string
+		for _, h := range hosts {
+			addrs, err := lookup(ctx, h)
+			if err != nil && ctx.Err() == nil {
+				d.client.log.Warn("cannot look up a peer's address", "peer", h, "err", err)
+				failed = append(failed, h)
+			}
+			d.listener().AddPeers("by hand", addrs)
+		}
+		if hosts = failed; len(hosts) == 0 {
+			return
+		}
+		select {
+		case <-time.After(resolvePause):
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// lookup finds the addresses of a host:port.
+func lookup(ctx context.Context, hostport string) (addrs []netip.AddrPort, err error) {
+	host, service, err := net.SplitHostPort(hostport)
+	if err != nil {
+		return nil, err
+	}
+	port, err := strconv.ParseUint(service, 10, 16)
+	if err != nil {
+		return nil, fmt.Errorf("bad port in %q", hostport)
+	}
+	ips, err := net.DefaultResolver.LookupNetIP(ctx, "ip", host)
+	for _, ip := range ips {
+		addrs = append(addrs, netip.AddrPortFrom(ip.Unmap(), uint16(port)))
+	}
+	return addrs, err
+}

@@ -1,0 +1,137 @@
+package fetch
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"sync"
+
+	"torrentfs/fetch/metadata"
+	"torrentfs/fetch/metainfo"
+	"torrentfs/fetch/tracker"
+	"torrentfs/fetch/web"
+)
+
+// resolution is the finding of the metadata of a torrent of which only the info-hash is known.
+type resolution struct {
+	client  *Client
+	hash    metainfo.Hash
+	fetcher *metadata.Fetcher
+}
+
+// AddPeers implements listener.
+func (r *resolution) AddPeers(_ string, addrs []netip.AddrPort) { r.fetcher.AddPeers(addrs) }
+
+// report implements listener.
+func (r *resolution) report() tracker.Request {
+	return r.client.announce(r.hash, tracker.Request{Left: tracker.LeftUnknown})
+}
+
+// Resolve gets the metadata of a magnet link from its peers (BEP 9) and, beside them, from the links that it names. peers
+// are addresses known by hand; progress, if any, is called now and then. The discovery that it started goes on for Add.
+// It ends with ctx.
+func (c *Client) Resolve(ctx context.Context, m metainfo.Magnet, peers []string, progress func(metadata.Progress)) (*metainfo.Torrent, error) {
+	r := &resolution{client: c, hash: m.InfoHash, fetcher: metadata.New(metadata.Config{
+		InfoHash: m.InfoHash, PeerID: c.peerID, Version: c.version(), Logger: c.log,
+	})}
+	tiers := make([][]string, 0, len(m.Trackers))
+	for _, t := range m.Trackers {
+		tiers = append(tiers, []string{t})
+	}
+	d := c.discover(tiers, append(append([]string(nil), peers...), m.Peers...), r)
+	t, err := r.run(ctx, m, progress)
+	if err != nil {
+		d.close()
+		return nil, fmt.Errorf("no metadata for %v: %w", m.InfoHash, err)
+	}
+	t.Trackers = append(t.Trackers, tiers...)
+	t.WebSeeds = append(t.WebSeeds, m.WebSeeds...)
+	c.mu.Lock()
+	old := c.found[m.InfoHash]
+	c.found[m.InfoHash] = &found{discovery: d, peers: r.fetcher.Peers()}
+	c.mu.Unlock()
+	if old != nil {
+		old.discovery.close()
+	}
+	return t, nil
+}
+
+// found is what a resolution leaves for the torrent: a discovery that runs, and the peers it has found.
+type found struct {
+	discovery *discovery
+	peers     []netip.AddrPort
+}
+
+// run asks peers and links until one of them gives the right metadata.
+func (r *resolution) run(ctx context.Context, m metainfo.Magnet, progress func(metadata.Progress)) (*metainfo.Torrent, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	stop := context.AfterFunc(r.client.ctx, cancel)
+	defer stop()
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	defer cancel()
+	results := make(chan *metainfo.Torrent, 1+len(m.Sources))
+	var fatal error
+	wg.Go(func() {
+		info, err := r.fetcher.Run(ctx)
+		if err != nil {
+			return // ctx has ended
+		}
+		t, err := metainfo.ParseInfo(info)
+		if err != nil {
+			fatal = fmt.Errorf("the torrent can't be used: %w", err)
+			cancel()
+			return
+		}
+		results <- t
+	})
+	for _, link := range m.Sources {
+		wg.Go(func() {
+			if t := r.download(ctx, link); t != nil {
+				results <- t
+			}
+		})
+	}
+	if progress != nil {
+		wg.Go(func() { r.fetcher.Watch(ctx, progress) })
+	}
+	select {
+	case t := <-results:
+		return t, nil
+	case <-ctx.Done():
+		wg.Wait()
+		select {
+		case t := <-results:
+			return t, nil
+		default:
+		}
+		return nil, errors.Join(fatal, ctx.Err())
+	}
+}
+
+// download gets a .torrent that a magnet link names, nil if it is of no use.
+func (r *resolution) download(ctx context.Context, link string) *metainfo.Torrent {
+	b, err := web.Get(ctx, link, r.client.userAgent(), web.Stranger)
+	var t *metainfo.Torrent
+	if err == nil {
+		t, err = metainfo.Parse(b)
+	}
+	if err == nil && t.InfoHash != r.hash {
+		err = errors.New("it is another torrent")
+	}
+	if err != nil {
+		r.client.log.Info("the link in the magnet gave no torrent", "url", link, "err", err)
+		return nil
+	}
+	return t
+}
+
+// Download gets the .torrent file at an http or https link that the user gave.
+func (c *Client) Download(ctx context.Context, link string) (*metainfo.Torrent, error) {
+	b, err := web.Get(ctx, link, c.userAgent(), web.User)
+	if err != nil {
+		return nil, err
+	}
+	return metainfo.Parse(b)
+}
