@@ -1,8 +1,27 @@
-// Package cache keeps verified pieces of torrents, counted in bytes: a list of recently used pieces in
-// memory over an optional store on disk. It owns every piece buffer of the process.
+// Package cache keeps verified pieces of torrents, counted in bytes, in two tiers: those used lately in memory, and
+// those used less lately on disk. It owns every piece buffer of the process. It never downloads and never talks to a
+// peer.
 //
-// It never downloads, never talks to a peer and never hands out a byte that its caller or itself has not
-// checked against the piece's hash. Pieces are immutable from Add on.
+// # Memory
+//
+// Config.Memory bounds the buffers being filled, the pieces cached and the buffers kept for re-use, all together. A
+// piece is immutable from Add on, and its buffer stays as it is for as long as anybody has it pinned. What goes first
+// is told in memory.go.
+//
+// # Disk
+//
+// Each torrent has one sparse file in torrent order, so that a complete one is an ordinary file, and a small index with
+// the time of each piece's last use. A worker writes pieces behind the readers' backs. Config.DiskSize and a share of
+// free space bound what all torrents of the directory take; the least recently used pieces of them all are evicted by
+// punching holes.
+//
+// Nothing on disk is trusted: a piece is hashed every time it is loaded into memory. Hence no write has to be synced or
+// ordered before another, a crash costs a download at most, and processes can share a directory, and even a torrent,
+// without asking each other: they write the same bytes to the same places. Locks only keep files from being removed
+// or set up under a process that has them open, and die with it.
+//
+// A disk that is full, failing, read-only or gone is warned of once and tried again now and then; meanwhile memory goes
+// on alone.
 package cache
 
 import (
@@ -26,7 +45,6 @@ type Config struct {
 // Cache holds the pieces of any number of torrents under one budget. Its methods may be called from any
 // goroutine.
 type Cache struct {
-	log  *slog.Logger
 	mem  *memory
 	disk *disk // nil without
 

@@ -18,21 +18,21 @@ type Part struct {
 	Offset, Length int64  // its bytes in the torrent
 }
 
-// Missing is an Export's error for a file whose pieces are not all there.
-type Missing struct {
+// MissingError is an Export's error for a file whose pieces are not all there.
+type MissingError struct {
 	Path   string
 	Pieces []int // absent or damaged
 	Bytes  int64 // bytes of the file in them
 }
 
-func (m *Missing) Error() string {
+func (m *MissingError) Error() string {
 	return fmt.Sprintf("%s: %d bytes of it are not in the cache", m.Path, m.Bytes)
 }
 
 // Export makes files out of what the directory holds of a torrent, after hashing every piece they need. Where the
 // file system can, they share the cache's blocks or are copied inside the kernel. Each file appears complete or not
 // at all; an existing one is an error and stays. Export goes on after an error and returns all of them joined, among
-// them a *Missing for every file that is not complete in the cache. progress hears of bytes done and to do.
+// them a *MissingError for every file that is not complete in the cache. progress hears of bytes done and to do.
 func (d Dir) Export(ctx context.Context, spec Spec, parts []Part, progress func(done, total int64)) error {
 	v, err := d.openFor(spec)
 	if err != nil {
@@ -83,7 +83,7 @@ func (v *volume) export(ctx context.Context, spec Spec, p Part, progress func(do
 	if err != nil {
 		return err
 	}
-	defer os.Remove(part) // fails once it has its real name
+	defer os.Remove(part) // after the link below, one name too many
 	err = copyRange(f, v.data, p.Offset, p.Length)
 	if err = errors.Join(err, f.Close()); err != nil {
 		return fmt.Errorf("%s: %w", p.Path, err)
@@ -98,7 +98,7 @@ func (v *volume) export(ctx context.Context, spec Spec, p Part, progress func(do
 	return nil
 }
 
-// complete checks every piece that has bytes of p, and returns a *Missing if some are not there.
+// complete checks every piece that has bytes of p, and returns a *MissingError if some are not there.
 func (v *volume) complete(ctx context.Context, spec Spec, p Part, progress func(done, total int64)) error {
 	if p.Length == 0 {
 		return nil
@@ -120,7 +120,7 @@ func (v *volume) complete(ctx context.Context, spec Spec, p Part, progress func(
 	if len(lacking) == 0 {
 		return nil
 	}
-	m := &Missing{Path: p.Path, Pieces: lacking}
+	m := &MissingError{Path: p.Path, Pieces: lacking}
 	for _, n := range lacking {
 		from := max(int64(n)*v.pieceLength, p.Offset)
 		to := min(int64(n)*v.pieceLength+v.header.size(n), p.Offset+p.Length)
@@ -129,12 +129,9 @@ func (v *volume) complete(ctx context.Context, spec Spec, p Part, progress func(
 	return m
 }
 
-// copyRange makes dst a copy of n bytes of src from off on: by sharing blocks, or else in the kernel, or else by hand;
-// os.File does the latter two.
+// copyRange makes dst a copy of n bytes of src from off on. On Linux that is copy_file_range, by which the file system
+// shares blocks if it can, or copies in the kernel.
 func copyRange(dst, src *os.File, off, n int64) error {
-	if n == 0 || cloneRange(dst, 0, src, off, n) == nil {
-		return nil
-	}
 	if _, err := src.Seek(off, io.SeekStart); err != nil {
 		return err
 	}

@@ -440,15 +440,15 @@ func TestDiskModel(t *testing.T) {
 			}
 			for range steps {
 				n := rng.IntN(len(spec.Hashes))
-				switch r := rng.IntN(100); {
-				case r == 0:
+				switch rng.IntN(100) {
+				case 0:
 					v.Close()
 					spec = specs[rng.IntN(len(specs))]
 					if v, err = c.Torrent(spec); err != nil {
 						t.Error(err)
 						return
 					}
-				case r == 1:
+				case 1:
 					f, err := os.OpenFile(Dir(dir).path(spec.InfoHash, ".data"), os.O_RDWR, 0)
 					if err != nil {
 						break

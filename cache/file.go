@@ -71,7 +71,7 @@ func allocated(f *os.File) int64 {
 // onDisk returns the bytes a file takes on disk.
 func onDisk(st os.FileInfo) int64 {
 	if s, ok := st.Sys().(*syscall.Stat_t); ok {
-		return int64(s.Blocks) * 512
+		return s.Blocks * 512
 	}
 	return st.Size()
 }
@@ -82,5 +82,6 @@ func freeSpace(dir string) (free, size int64, err error) {
 	if err := unix.Statfs(dir, &st); err != nil {
 		return 0, 0, err
 	}
-	return int64(st.Bavail) * int64(st.Bsize), int64(st.Blocks) * int64(st.Bsize), nil
+	block := int64(st.Bsize) //nolint:unconvert // it is unsigned elsewhere
+	return int64(st.Bavail) * block, int64(st.Blocks) * block, nil
 }

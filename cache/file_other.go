@@ -10,5 +10,3 @@ import (
 func punchHole(*os.File, int64, int64) error { return errors.ErrUnsupported }
 
 func willNeed(*os.File, int64, int64) {}
-
-func cloneRange(*os.File, int64, *os.File, int64, int64) error { return errors.ErrUnsupported }

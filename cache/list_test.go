@@ -202,7 +202,7 @@ func TestExport(t *testing.T) {
 		}
 		last = done
 	})
-	var missing *Missing
+	var missing *MissingError
 	if !errors.As(err, &missing) || missing.Path != parts[2].Path || missing.Bytes != 100_000 || len(missing.Pieces) != 1 || missing.Pieces[0] != 15 {
 		t.Errorf("%v: %+v", err, missing)
 	}

@@ -128,6 +128,10 @@ func (s *shelf) load(n int, use bool) (data []byte, release func(), ok bool) {
 			<-done
 			continue
 		}
+		if s.c.mem.has(s, n) { // somebody's load ended between our look and our turn
+			s.loading.end(n)
+			continue
+		}
 		data, release, ok = s.loadFrom(v, n)
 		s.loading.end(n)
 		if ok && use {
