@@ -29,9 +29,10 @@ import (
 //	            pieces moved up, the read-ahead that is not read yet would be evicted before them.
 //	protected   least recently used first.
 //
-// A piece is protected when it shows that it is not just a part of a scan: it came among the first
-// limit/32 bytes after a seek (a head, an index, a tail, a random read; one scan contributes only its start),
-// or it was got again when limit/8 bytes had been added since its last use (somebody came back to it).
+// A piece is protected when its use shows that it is not just a part of a scan: it was first got within limit/32 bytes
+// of the place where a reader landed (a head, an index, a tail, a random read; a scan contributes only its start), or
+// it was got again when limit/8 bytes had been added since its last use (somebody came back to it). What nobody gets,
+// such as what is fetched in the background or loaded for a peer, is never protected.
 //
 // Eviction takes from probation while that holds more than half the budget, otherwise from protected. So
 // fresh pieces always have half the budget to live in, less only what is in flight beyond the other half,
@@ -184,16 +185,16 @@ func (m *memory) has(s *shelf, n int) bool {
 // touch notes a use of p. It says whether the pieces after p should be loaded ahead: p came from disk, this is its
 // first use, and the piece before it is here as well.
 func (m *memory) touch(p *piece) (follow bool) {
+	first := p.used < 0
 	switch {
 	case p.seg == &m.protected:
 		p.seg.list.Get(p.key())
-	case p.used >= 0 && m.clock-p.used > m.limit/8:
+	case first && m.early(p.s, p.n), !first && m.clock-p.used > m.limit/8:
 		p.seg.remove(p)
 		m.protected.add(p)
 	}
-	follow = p.loaded && p.used < 0 && m.lookup(p.s, p.n-1) != nil
 	p.used = m.clock
-	return follow
+	return first && p.loaded && m.lookup(p.s, p.n-1) != nil
 }
 
 // add caches a buffer that alloc gave and pins it. loaded says that it came from disk.
@@ -206,17 +207,13 @@ func (m *memory) add(s *shelf, n int, buf []byte, loaded bool) (release func()) 
 	m.cached += int64(len(buf))
 	if !s.dropped && m.lookup(s, n) == nil {
 		m.clock += int64(len(buf))
-		if m.early(s, n) {
-			m.protected.add(p)
-		} else {
-			m.probation.add(p)
-		}
+		m.probation.add(p)
 		m.freshen(p)
 	}
 	return m.pin(p)
 }
 
-// early says whether a piece lies within limit/32 bytes of the place where its run began.
+// early says whether a piece that is got for the first time lies within limit/32 bytes of the place where its run began.
 func (m *memory) early(s *shelf, n int) bool {
 	near := m.limit / 32 / s.spec.PieceLength // pieces
 	return int64(s.runs.place(n, int(max(near, 4)))) <= near

@@ -185,21 +185,22 @@ func TestViewsShare(t *testing.T) {
 	}
 }
 
+// The pins of this test and the next come from Serving, which does not protect the piece from eviction besides.
 func TestPinnedStays(t *testing.T) {
 	c := newCache(t, Config{Memory: 4 * 16})
-	v := open(t, c, blankSpec(1, 16, 2000))
+	v := open(t, c, blankSpec(1, 16, 100))
 	put(v, 0)
-	data, release, _ := v.Get(0)
+	data, release, _ := v.Serving().Load(0)
 	want := string(data)
 	for n := 1; n < 50; n++ {
-		put(v, n*20) // every one a seek
+		put(v, n)
 		if !v.Has(0) || string(data) != want {
 			t.Fatalf("the pinned piece changed after %d", n)
 		}
 	}
 	release()
 	for n := 50; n < 100; n++ {
-		put(v, n*20) // every one a seek
+		put(v, n)
 	}
 	if v.Has(0) {
 		t.Error("the released piece was never evicted")
@@ -214,9 +215,9 @@ func TestReleaseTwiceTakesNoOtherPin(t *testing.T) {
 	c := newCache(t, Config{Memory: 64})
 	v := open(t, c, blankSpec(1, 16, 100))
 	put(v, 0)
-	_, first, _ := v.Get(0)
+	_, first, _ := v.Serving().Load(0)
 	first()
-	data, second, _ := v.Get(0)
+	data, second, _ := v.Serving().Load(0)
 	want := string(data)
 	first()
 	for n := 1; n < 20; n++ {
@@ -442,6 +443,24 @@ func TestScanResistance(t *testing.T) {
 				}
 			}
 		}, []int{0, 9000}},
+		{"a background fetch in random order, and a scan beside it", func(v *Torrent) {
+			fetch(v, 9000)
+			fetch(v, 0)
+			for i := range 2000 {
+				put(v, 1000+i*3571%8000)
+				fetch(v, 1+i%500)
+			}
+		}, []int{0, 9000}},
+		{"uploads of everything, and a scan beside them", func(v *Torrent) {
+			fetch(v, 9000)
+			for n := range 2000 {
+				put(v, 4000+n)
+				if _, release, ok := v.Serving().Load(4000 + n); ok {
+					release()
+				}
+				fetch(v, n)
+			}
+		}, []int{9000}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			c := newCache(t, Config{Memory: 64 * 16})
@@ -480,7 +499,8 @@ func TestFreshPiecesHaveHalf(t *testing.T) {
 	c := newCache(t, Config{Memory: 64 * 16})
 	v := open(t, c, blankSpec(1, 16, 10_000))
 	for n := range 100 {
-		put(v, n*50) // every one a seek
+		put(v, n*50)
+		read(v, n*50) // every one a seek
 	}
 	for n := 5001; n < 5041; n++ {
 		put(v, n)

@@ -91,11 +91,6 @@ func (t *Torrent) Get(piece int) (data []byte, release func(), ok bool) {
 	return t.s.c.mem.get(t.s, piece, true)
 }
 
-// Peek is Get for a look that says nothing about what will be wanted again, such as serving a peer.
-func (t *Torrent) Peek(piece int) (data []byte, release func(), ok bool) {
-	return t.s.c.mem.get(t.s, piece, false)
-}
-
 // Load is Get that may also read the disk and hash what it read. It can take as long as the disk does.
 func (t *Torrent) Load(piece int) (data []byte, release func(), ok bool) {
 	return t.s.load(piece, true)
@@ -123,4 +118,15 @@ func (t *Torrent) Free(piece int, buf []byte) {
 // until it is released.
 func (t *Torrent) Add(piece int, buf []byte) (release func()) {
 	return t.s.c.mem.add(t.s, piece, buf[:t.s.size(piece)], false)
+}
+
+// Serving is a view for uploads: a peer's wish for a piece says nothing about what readers will want again.
+type Serving struct{ s *shelf }
+
+// Serving returns that view. It ends with t.
+func (t *Torrent) Serving() Serving { return Serving{t.s} }
+
+// Load is Torrent.Load for a peer.
+func (s Serving) Load(piece int) (data []byte, release func(), ok bool) {
+	return s.s.load(piece, false)
 }
