@@ -1,5 +1,5 @@
-// Package fetchtest makes swarms to download from, for tests and benchmarks: it owns what lies between a reader
-// and its peers. Nothing shipped imports it.
+// Package fetchtest makes swarms to download from, for tests and benchmarks: scripted peers, honest and hostile, and
+// what lies between a reader and its peers. Nothing shipped imports it.
 package fetchtest
 
 import (

@@ -32,7 +32,8 @@ import (
 // bench is one run of the program.
 type bench struct {
 	work    string // a directory of its own, removed at the end
-	local   string // a file on a local disk with the content's beginning
+	local   string // a file on a local disk with the content's beginning, made when needed
+	tmpfs   string // the same where readers write
 	shelf   shelf
 	readers []reader
 	rounds  int
@@ -63,6 +64,7 @@ func run() error {
 		out     = flag.String("o", "", "write the JSON to this file besides")
 		binary  = flag.String("torrentfs", "", "the torrentfs to measure (built from this tree)")
 		extra   = flag.String("torrentfs-flags", "", "more flags for torrentfs mount, separated by spaces")
+		other   = flag.String("mount", "", "one more mount to measure, as `name=command` with {torrent} or {torrents}, {data} and {dir} in it")
 		dir     = flag.String("dir", "", "where readers put what they download: 2 GiB, best in memory (/dev/shm, else the temporary directory)")
 		content = flag.String("content", "", "where the seeders' files go: 3 GiB, best on a disk, whose pages are cached and cheaper to map than a tmpfs's (the temporary directory)")
 		list    = flag.Bool("list", false, "list the cases and readers, and end")
@@ -96,10 +98,17 @@ func run() error {
 		return err
 	}
 	defer os.RemoveAll(b.shelf.dir)
-	b.local = filepath.Join(b.shelf.dir, fileName)
+	b.local, b.tmpfs = filepath.Join(b.shelf.dir, fileName), filepath.Join(b.work, fileName)
 
 	if err := b.gather(ctx, *binary, strings.Fields(*extra)); err != nil {
 		return err
+	}
+	if *other != "" {
+		r, err := guest(*other)
+		if err != nil {
+			return err
+		}
+		b.readers = append(b.readers, r)
 	}
 	if *noRival {
 		*names = "torrentfs"
@@ -195,9 +204,14 @@ func (b *bench) all(ctx context.Context, chosen []Case, scale float64) *Report {
 			res.Rows = append(res.Rows, &Row{Reader: r.name})
 		}
 		report.Results = append(report.Results, res)
-		if last == nil || c.Together == "" || c.Together != last.name || !slices.Equal(c.Readers, last.results[0].Case.Readers) {
-			last = &group{name: c.Together, readers: readers}
+		if last == nil || c.Together == "" || c.Together != last.name {
+			last = &group{name: c.Together}
 			groups = append(groups, last)
+		}
+		for _, r := range readers {
+			if !slices.ContainsFunc(last.readers, func(have reader) bool { return have.name == r.name }) {
+				last.readers = append(last.readers, r)
+			}
 		}
 		last.results = append(last.results, res)
 	}
@@ -217,6 +231,11 @@ func (b *bench) take(c *Case) (readers []reader) {
 			}
 		}
 	}
+	for _, r := range b.readers {
+		if r.guest {
+			readers = append(readers, r)
+		}
+	}
 	if b.drains && c.Ideal > playRate && !slices.Contains(c.Readers, drain.name) {
 		readers = append(readers, drain)
 	}
@@ -234,19 +253,23 @@ type group struct {
 func (b *bench) group(ctx context.Context, g *group) {
 	for round := range b.rounds {
 		for i := range g.readers {
-			i = (i + round) % len(g.readers)
+			r := g.readers[(i+round)%len(g.readers)]
 			var wg sync.WaitGroup
 			for _, res := range g.results {
+				row := res.row(r.name)
+				if row == nil {
+					continue
+				}
 				wg.Go(func() {
-					sample, err := res.Case.measure(ctx, b, &res.Case, g.readers[i], uint64(round))
+					sample, err := res.Case.measure(ctx, b, &res.Case, r, uint64(round))
 					if ctx.Err() != nil {
 						return
 					}
 					if err != nil {
 						sample.Error = err.Error()
 					}
-					res.Rows[i].Runs = append(res.Rows[i].Runs, sample)
-					b.progress(&res.Case, g.readers[i], round, sample)
+					row.Runs = append(row.Runs, sample)
+					b.progress(&res.Case, r, round, sample)
 				})
 			}
 			wg.Wait()

@@ -30,6 +30,7 @@ type Sample struct {
 	Overhead float64   `json:"downloaded_per_byte,omitempty"` // bytes the seeders sent over bytes delivered
 	Again    float64   `json:"again_bytes_per_second,omitempty"`
 	Local    float64   `json:"local_bytes_per_second,omitempty"` // a local file read again
+	Tmpfs    float64   `json:"tmpfs_bytes_per_second,omitempty"` // the same where readers write, by default a tmpfs
 	One      float64   `json:"one_bytes_per_second,omitempty"`   // a single reader, just before the four
 	Least    float64   `json:"least_share,omitempty"`            // of the slowest of several readers, as a part of an equal share
 	Error    string    `json:"error,omitempty"`
@@ -96,12 +97,14 @@ func readOn(f *os.File, off, n int64, deadline time.Time, buf []byte, count *ato
 	return off - begin, nil
 }
 
-// again reads the beginning of the file anew, and of a local one of the same content, turn by turn, and
-// notes the best rate of either.
-func again(m *mounted, local string, s *Sample) error {
-	if _, err := os.Stat(local); err != nil {
-		if err := writeContent(local, 256*mib); err != nil {
-			return err
+// again reads the beginning of the file anew, and of two local ones of the same content, turn by turn, and
+// notes the best rate of each.
+func (b *bench) again(m *mounted, s *Sample) error {
+	for _, path := range []string{b.local, b.tmpfs} {
+		if _, err := os.Stat(path); err != nil {
+			if err := writeContent(path, 256*mib); err != nil {
+				return err
+			}
 		}
 	}
 	pass := func(path string) (float64, error) {
@@ -115,15 +118,13 @@ func again(m *mounted, local string, s *Sample) error {
 		return float64(n) / time.Since(began).Seconds(), err
 	}
 	for range 3 {
-		l, err := pass(local)
-		if err != nil {
-			return err
+		for path, best := range map[string]*float64{b.local: &s.Local, b.tmpfs: &s.Tmpfs, m.file: &s.Again} {
+			rate, err := pass(path)
+			if err != nil {
+				return err
+			}
+			*best = max(*best, rate)
 		}
-		a, err := pass(m.file)
-		if err != nil {
-			return err
-		}
-		s.Local, s.Again = max(s.Local, l), max(s.Again, a)
 	}
 	return nil
 }

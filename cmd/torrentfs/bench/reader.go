@@ -19,6 +19,7 @@ import (
 type reader struct {
 	name     string
 	about    string
+	guest    bool                                      // not known to the cases: takes part in all of them
 	mount    func(torrent, data, dir string) *exec.Cmd // in the foreground; nil for a downloader
 	download func(ctx context.Context, b *bench, s *swarm, t *torrent, data string, limit time.Duration) (Sample, error)
 }
@@ -58,6 +59,25 @@ func rivals() []reader {
 		}
 	}
 	return have
+}
+
+// guest is the mount that a line of the form "name=command and its arguments" describes. In these {torrent}
+// stands for the .torrent, {torrents} for the directory that holds it alone, {data} for one to keep things in
+// and {dir} for the mountpoint, where the file has to appear.
+func guest(line string) (reader, error) {
+	name, command, ok := strings.Cut(line, "=")
+	args := strings.Fields(command)
+	if !ok || len(args) == 0 {
+		return reader{}, fmt.Errorf("-mount %q: not of the form name=command", line)
+	}
+	return reader{name: name, about: command, guest: true, mount: func(torrent, data, dir string) *exec.Cmd {
+		r := strings.NewReplacer("{torrent}", torrent, "{torrents}", filepath.Dir(torrent), "{data}", data, "{dir}", dir)
+		var filled []string
+		for _, arg := range args {
+			filled = append(filled, r.Replace(arg))
+		}
+		return exec.Command(filled[0], filled[1:]...)
+	}}, nil
 }
 
 // A mounted is a mount that is up.

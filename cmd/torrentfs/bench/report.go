@@ -167,6 +167,7 @@ var columns = []column{
 	figure("least share", "%.2f", 1, least),
 	figure("again, GB/s", "%.2f", 1000*mB, func(s Sample) float64 { return s.Again }),
 	figure("local file", "%.2f", 1000*mB, func(s Sample) float64 { return s.Local }),
+	figure("tmpfs file", "%.2f", 1000*mB, func(s Sample) float64 { return s.Tmpfs }),
 	figure("CPU s/GiB", "%.2f", 1, cpu),
 	figure("+caller", "%.2f", 1, caller),
 	figure("peak MiB", "%.0f", mib, peak),

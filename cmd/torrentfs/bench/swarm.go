@@ -47,14 +47,14 @@ var seedScript string
 // newSwarm starts a fresh swarm in dir. Peers without a link announce themselves to a real tracker; those
 // behind one can't, since they do not know the address it gives them, so there a handler announces them.
 func newSwarm(ctx context.Context, dir string, t *torrent, peers []Peers) (_ *swarm, err error) {
-	s := &swarm{torrent: filepath.Join(dir, "bench.torrent")}
+	s := &swarm{torrent: filepath.Join(dir, "torrents", "bench.torrent")}
 	defer func() {
 		if err != nil {
 			s.close()
 		}
 	}()
 	bare := filepath.Join(dir, "bare.torrent")
-	if err := t.write(bare, ""); err != nil {
+	if err := errors.Join(os.MkdirAll(filepath.Dir(s.torrent), 0o755), t.write(bare, "")); err != nil {
 		return nil, err
 	}
 
