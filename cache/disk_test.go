@@ -525,3 +525,68 @@ func TestConcurrentLoads(t *testing.T) {
 		t.Errorf("read %d pieces of %d from disk", s.DiskHits, len(spec.Hashes))
 	}
 }
+
+// TestReclaim: bytes that no index claims, as a crash or a damaged index leaves them, are freed.
+func TestReclaim(t *testing.T) {
+	for _, pieceLength := range []int64{64 << 10, 100_000, 3000} {
+		dir := t.TempDir()
+		spec := testSpec(1, pieceLength, 100*pieceLength)
+		fill(t, dir, spec)
+		for len(spec.Hashes)*int(pieceLength) < 4<<20 { // enough to be worth the trouble
+			spec = testSpec(1, pieceLength, 2*spec.Length)
+			fill(t, dir, spec)
+		}
+		v, err := Dir(dir).openExisting(spec.InfoHash)
+		if err != nil {
+			t.Fatal(err)
+		}
+		claimed := int64(0)
+		for n := range v.stamps {
+			if n%7 == 0 {
+				claimed += pieceLength
+				continue
+			}
+			if err := writeStamps(v.index, n, 1, absent); err != nil {
+				t.Fatal(err)
+			}
+		}
+		v.close()
+		w := open(t, newCache(t, Config{Dir: dir, DiskSize: 1 << 30}), spec)
+		blocks := claimed + int64(len(spec.Hashes)/7+1)*2*blockSize + 64<<10
+		if u := usage(t, dir); u > blocks {
+			t.Errorf("pieces of %d: %d bytes claimed, %d taken", pieceLength, claimed, u)
+		}
+		for n := range spec.Hashes {
+			if load(t, w, n) != (n%7 == 0) {
+				t.Errorf("piece %d of %d", n, pieceLength)
+			}
+		}
+	}
+}
+
+// TestNoHoles: on a file system that can't punch holes, whole torrents go, but none that is in use.
+func TestNoHoles(t *testing.T) {
+	dir := t.TempDir()
+	old, live := testSpec(1, 64<<10, 1<<20), testSpec(2, 64<<10, 4<<20)
+	fill(t, dir, old)
+	said := new(logs)
+	c := newCache(t, Config{Memory: 256 << 10, Dir: dir, DiskSize: 2 << 20, Logger: said.logger()})
+	v := open(t, c, live)
+	c.disk.do(func() { c.disk.noHoles = true })
+	for n := range live.Hashes {
+		put(v, n)
+		settle(c)
+	}
+	if _, err := os.Stat(Dir(dir).path(old.InfoHash, ".data")); err == nil {
+		t.Error("the torrent that nobody uses is still there")
+	}
+	has := 0
+	for n := range live.Hashes {
+		if load(t, v, n) {
+			has++
+		}
+	}
+	if s := c.Stats(); has < 25 || s.Disk > s.DiskLimit || said.count("WARN") != 1 || s.Wrong != 0 {
+		t.Errorf("%d pieces, %+v, said %s", has, s, said.buf.String())
+	}
+}
