@@ -19,7 +19,7 @@ var ways = []struct {
 	make  func(testing.TB, string, making) torrent
 	seed  func(testing.TB, torrent, seeding) seeder
 	m     making
-	plain bool // the maker leaves out hidden and empty files
+	plain bool // neither hidden nor empty files, and no names that the maker changes
 	found bool // through the tracker, else by --peer
 }{
 	{
@@ -56,7 +56,7 @@ func mountShared(t *testing.T, share func(t testing.TB, plain bool) string, chec
 				return
 			}
 			tr := newTracker(t)
-			made.tracker = tr.url()
+			made.trackers = []string{tr.url()}
 			tt := way.make(t, path, made)
 			tr.serve(tt)
 			way.seed(t, tt, seeding{})
@@ -78,11 +78,11 @@ func TestSingleFile(t *testing.T) {
 	})
 }
 
-// sampleTree makes a folder with the kinds of files and names that make trouble; a plain one without the hidden and
-// empty files that transmission-create leaves out.
+// sampleTree makes a folder with the kinds of files and names that make trouble; a plain one without those that
+// transmission leaves out of a torrent, and without the names that it changes.
 func sampleTree(t testing.TB, plain bool) string {
 	root := filepath.Join(t.TempDir(), "a tree")
-	for i, f := range []struct {
+	files := []struct {
 		path string
 		size int
 	}{
@@ -90,19 +90,21 @@ func sampleTree(t testing.TB, plain bool) string {
 		{"a/first", 100_000},
 		{"a/second", 1},
 		{"a/b/c/d/e/deep", 300_001},
-		{"a/empty", 0},
-		{"a/.hidden", 4096},
-		{"b/ with spaces ", 70_000},
+		{"b/with spaces inside", 70_000},
 		{"b/naïve — 映画 \U0001F3AC.txt", 65_536},
 		{"b/" + strings.Repeat("long", 50), 16_384},
-		{"b/back\\slash 'quote' \"quotes\"", 33},
 		{"c/large", 7<<20 + 11},
 		{"z/last", 5},
+		{"a/empty", 0},
+		{"a/.hidden", 4096},
+		{"b/ with spaces around ", 123},
+		{"b/'quote' \"quotes\" \u00b1 %41 *?", 33},
 		{"z/nothing at the end", 0},
-	} {
-		if plain && (f.size == 0 || strings.HasPrefix(filepath.Base(f.path), ".")) {
-			continue
-		}
+	}
+	if plain {
+		files = files[:9]
+	}
+	for i, f := range files {
 		write(t, filepath.Join(root, f.path), noise(byte(i), f.size))
 	}
 	return root

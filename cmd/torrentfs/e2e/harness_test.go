@@ -17,7 +17,7 @@ func TestHarness(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			tr := newTracker(t)
-			tt := byTransmission(t, content, making{tracker: tr.url()})
+			tt := byTransmission(t, content, making{trackers: []string{tr.url()}})
 			tr.serve(tt)
 			s := seed(t, tt, seeding{})
 			tr.awaitSeeders(tt, 1)

@@ -16,9 +16,9 @@ func TestInfo(t *testing.T) {
 	plain, tree := sampleTree(t, true), sampleTree(t, false)
 	unknown := map[string]any{"x-unknown": "value", "aa": []any{1, "two"}, "zz": map[string]any{"k": -3}}
 	for name, tt := range map[string]torrent{
-		"a file, by transmission":    byTransmission(t, file, making{tracker: "http://tracker.example/announce"}),
+		"a file, by transmission":    byTransmission(t, file, making{trackers: []string{"http://tracker.example/announce"}}),
 		"a tree, by transmission":    byTransmission(t, plain, making{piece: 32 << 10}),
-		"a file, by libtorrent":      byLibtorrent(t, file, making{tracker: "http://tracker.example/announce"}),
+		"a file, by libtorrent":      byLibtorrent(t, file, making{trackers: []string{"http://tracker.example/announce"}}),
 		"a tree, by libtorrent":      byLibtorrent(t, tree, making{piece: 16 << 10}),
 		"a tree, hybrid":             byLibtorrent(t, tree, making{hybrid: true}),
 		"a file, with unknown keys":  byLibtorrent(t, file, making{info: unknown}),

@@ -36,8 +36,18 @@ type mount struct {
 	watchdog *time.Timer
 }
 
-// isolated are the flags that keep a mount from looking for peers anywhere but where the test says.
-var isolated = []string{"--listen", "127.0.0.1:0"}
+// isolated are the flags that keep a mount from looking for peers anywhere but where the test says, and make it talk.
+func isolated(t testing.TB) []string {
+	t.Helper()
+	flags := []string{"--listen", "127.0.0.1:0", "--log-level", "debug"}
+	known := flagsIn(mountHelp(t))
+	for _, flag := range []string{"--no-dht", "--no-pex", "--no-lsd"} {
+		if known[flag] { // not every build finds peers in every way
+			flags = append(flags, flag)
+		}
+	}
+	return flags
+}
 
 // mountTorrent mounts a torrent at a new directory and waits until it is usable. At the end of the test at the latest it
 // is ended as by Ctrl-C, and must then exit cleanly.
@@ -54,7 +64,7 @@ func mountTorrent(t testing.TB, tt torrent, flags ...string) *mount {
 func startMount(t testing.TB, as func(*exec.Cmd) *exec.Cmd, dir, source string, flags ...string) *mount {
 	t.Helper()
 	needMount(t)
-	cmd := exec.Command(binary(t), slices.Concat([]string{"mount"}, isolated, flags, []string{source, dir})...)
+	cmd := exec.Command(binary(t), slices.Concat([]string{"mount"}, isolated(t), flags, []string{source, dir})...)
 	if as != nil {
 		cmd = as(cmd)
 	}

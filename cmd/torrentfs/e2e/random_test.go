@@ -59,7 +59,7 @@ func TestRandomReads(t *testing.T) {
 	}
 	tt := byLibtorrent(t, root, making{piece: piece})
 	// A cache of a few pieces, so that what was read is fetched again too.
-	m := mountTorrent(t, tt, "--memory", "1MiB", "--peer", seedByLibtorrent(t, tt, seeding{}).addr())
+	m := mountTorrent(t, tt, "--memory", "16MiB", "--peer", seedByLibtorrent(t, tt, seeding{}).addr())
 
 	seed := uint64(0x7074)
 	random := rand.New(rand.NewPCG(seed, seed))

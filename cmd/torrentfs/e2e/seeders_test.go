@@ -123,8 +123,14 @@ func seedByTransmission(t testing.TB, tt torrent, s seeding) seeder {
 	if err := d.call("torrent-add", map[string]any{"filename": tt.file}, nil); err != nil {
 		t.Fatal(err)
 	}
-	const seeds = 6 // of the states a torrent can be in
-	eventually(t, "transmission-daemon has verified "+tt.name, func() bool { return d.torrent().Status == seeds })
+	eventually(t, "transmission-daemon has begun to seed "+tt.name, func() bool {
+		const seeds = 6 // of the states a torrent can be in
+		got := d.torrent()
+		if got.Error != 0 {
+			t.Fatalf("transmission-daemon: %s: %s", tt.name, got.ErrorString)
+		}
+		return got.Status == seeds
+	})
 	return d
 }
 
@@ -133,13 +139,15 @@ func (d *transmission) uploaded() int64 { return d.torrent().UploadedEver }
 
 type transmissionTorrent struct {
 	Status       int
+	Error        int
+	ErrorString  string
 	UploadedEver int64
 }
 
 func (d *transmission) torrent() transmissionTorrent {
 	d.t.Helper()
 	var got struct{ Torrents []transmissionTorrent }
-	err := d.call("torrent-get", map[string]any{"fields": []string{"status", "uploadedEver"}}, &got)
+	err := d.call("torrent-get", map[string]any{"fields": []string{"status", "error", "errorString", "uploadedEver"}}, &got)
 	if err != nil || len(got.Torrents) != 1 {
 		d.t.Fatalf("torrent-get: %v, %d torrents", err, len(got.Torrents))
 	}

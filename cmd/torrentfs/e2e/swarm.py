@@ -8,18 +8,19 @@ seed    seeds `torrent` from `folder`, prints {"port": N} once it listens, then 
 import json
 import os
 import sys
+import threading
 
 import libtorrent as lt
 
 
-def create(path, out, piece_length=0, tracker="", v1_only=True, info=None):
+def create(path, out, piece_length=0, trackers=None, v1_only=True, info=None):
     files = lt.file_storage()
     lt.add_files(files, path)
     torrent = lt.create_torrent(
         files, piece_length, lt.create_torrent.v1_only if v1_only else 0
     )
-    if tracker:
-        torrent.add_tracker(tracker)
+    for tier, url in enumerate(trackers or []):
+        torrent.add_tracker(url, tier)
     lt.set_piece_hashes(torrent, os.path.dirname(path))
     tree = torrent.generate()
     for key, value in (info or {}).items():
@@ -28,6 +29,16 @@ def create(path, out, piece_length=0, tracker="", v1_only=True, info=None):
     with open(out, "wb") as f:
         f.write(encoded)
     print(json.dumps({"hash": str(lt.torrent_info(encoded).info_hashes().v1)}))
+
+
+def report(session):
+    """Logs what libtorrent has to say, and ends the process when it can't read what it seeds."""
+    while True:
+        session.wait_for_alert(1000)
+        for alert in session.pop_alerts():
+            print(alert.message(), file=sys.stderr, flush=True)
+            if isinstance(alert, (lt.file_error_alert, lt.torrent_error_alert)):
+                os._exit(1)
 
 
 def seed(torrent, folder, port=0, upload_limit=0):
@@ -62,9 +73,8 @@ def seed(torrent, folder, port=0, upload_limit=0):
             listening |= isinstance(alert, lt.listen_succeeded_alert)
     handle = session.add_torrent(params)
     print(json.dumps({"port": session.listen_port()}), flush=True)
+    threading.Thread(target=report, args=(session,), daemon=True).start()
     for _ in sys.stdin:
-        for alert in session.pop_alerts():
-            print(alert.message(), file=sys.stderr, flush=True)
         status = handle.status()
         print(
             json.dumps({"uploaded": status.total_payload_upload, "peers": status.num_peers}),

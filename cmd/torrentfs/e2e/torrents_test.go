@@ -26,10 +26,10 @@ func (tt torrent) original(path string) string { return filepath.Join(tt.folder,
 
 // making is what a test asks of a torrent; the zero value leaves all to the program that makes it.
 type making struct {
-	piece   int            // piece length in bytes
-	tracker string         // announce URL
-	hybrid  bool           // libtorrent only: v1 and v2 in one, padded between files
-	info    map[string]any // libtorrent only: unknown keys for the info dictionary
+	piece    int            // piece length in bytes
+	trackers []string       // announce URLs, each a tier
+	hybrid   bool           // libtorrent only: v1 and v2 in one, padded between files
+	info     map[string]any // libtorrent only: unknown keys for the info dictionary
 }
 
 //go:embed swarm.py
@@ -51,7 +51,7 @@ func byLibtorrent(t testing.TB, path string, m making) torrent {
 	t.Helper()
 	out := filepath.Join(t.TempDir(), "libtorrent.torrent")
 	cmd := libtorrent(t, "create", map[string]any{
-		"path": path, "out": out, "piece_length": m.piece, "tracker": m.tracker, "v1_only": !m.hybrid, "info": m.info,
+		"path": path, "out": out, "piece_length": m.piece, "trackers": m.trackers, "v1_only": !m.hybrid, "info": m.info,
 	})
 	var made struct{ Hash string }
 	decode(t, outputOf(t, cmd), &made)
@@ -67,8 +67,8 @@ func byTransmission(t testing.TB, path string, m making) torrent {
 	if m.piece > 0 {
 		args = append(args, "-s", strconv.Itoa(m.piece>>10))
 	}
-	if m.tracker != "" {
-		args = append(args, "-t", m.tracker)
+	for _, url := range m.trackers {
+		args = append(args, "-t", url)
 	}
 	output(t, "transmission-create", append(args, path)...)
 	return torrent{file: out, hash: shownHash(t, out), folder: filepath.Dir(path), name: filepath.Base(path)}

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -68,22 +67,37 @@ func (tr *tracker) get(path string) (string, error) {
 	return string(b), err
 }
 
-var scraped = regexp.MustCompile(`8:completei(\d+)e`)
+var scraped = regexp.MustCompile(`8:completei(\d+)e.*10:incompletei(\d+)e`)
+
+// scrape gives how many seeders and others the tracker knows for a torrent.
+func (tr *tracker) scrape(tt torrent) (seeders, others int, err error) {
+	hash, err := hex.DecodeString(tt.hash)
+	if err != nil {
+		return 0, 0, err
+	}
+	var query strings.Builder
+	for _, b := range hash {
+		fmt.Fprintf(&query, "%%%02x", b)
+	}
+	reply, err := tr.get("/scrape?info_hash=" + query.String())
+	if err != nil {
+		return 0, 0, err
+	}
+	m := scraped.FindStringSubmatch(reply)
+	if m == nil {
+		return 0, 0, fmt.Errorf("scrape: %q", reply)
+	}
+	seeders, _ = strconv.Atoi(m[1])
+	others, _ = strconv.Atoi(m[2])
+	return seeders, others, nil
+}
 
 // awaitSeeders waits until the tracker knows n seeders of the torrent: who asks before that may be told to come
 // again in half an hour.
 func (tr *tracker) awaitSeeders(tt torrent, n int) {
 	tr.t.Helper()
-	hash, err := hex.DecodeString(tt.hash)
-	if err != nil {
-		tr.t.Fatal(err)
-	}
 	eventually(tr.t, fmt.Sprintf("the tracker knows %d seeders", n), func() bool {
-		reply, err := tr.get("/scrape?info_hash=" + url.QueryEscape(string(hash)))
-		if err != nil {
-			return false
-		}
-		m := scraped.FindStringSubmatch(reply)
-		return m != nil && m[1] == strconv.Itoa(n)
+		seeders, _, err := tr.scrape(tt)
+		return err == nil && seeders == n
 	})
 }
