@@ -269,7 +269,7 @@ func (b *bench) withMount(ctx context.Context, c *Case, r reader, f func(m *moun
 		}
 		defer m.stop()
 		// A read that never ends is ended by ending the mount.
-		patience := c.limit(r) + 10*time.Second
+		patience := c.Limit + 15*time.Second
 		late := time.AfterFunc(patience, m.kill)
 		defer context.AfterFunc(ctx, m.kill)()
 		sample, err := f(m, s, t)
