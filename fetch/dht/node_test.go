@@ -1,0 +1,105 @@
+package dht
+
+import (
+	"context"
+	"net/netip"
+	"path/filepath"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+)
+
+// testTimeout is far more than anything here takes.
+const testTimeout = 60 * time.Second
+
+// node starts a node on a loopback address, closed at the end of the test.
+func node(t testing.TB, cfg Config) *Node {
+	t.Helper()
+	if cfg.Listen == "" {
+		cfg.Listen = "127.0.0.1:0"
+	}
+	n, err := New(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { n.Close() })
+	return n
+}
+
+func addrOf(n *Node) string { return n.Addrs()[0].String() }
+
+// find looks a torrent up until peer is found.
+func find(t testing.TB, n *Node, infoHash [20]byte, port uint16, peer netip.AddrPort) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), testTimeout)
+	defer cancel()
+	seen := false
+	var lookup *Lookup
+	lookup = n.Lookup(infoHash, port, func(peers []netip.AddrPort) {
+		if slices.Contains(peers, peer) {
+			seen = true
+			cancel()
+		}
+	})
+	lookup.Run(ctx)
+	if !seen {
+		t.Fatalf("%v not found; %+v", peer, n.Stats())
+	}
+}
+
+// announce keeps a torrent announced until the test ends.
+func announce(t testing.TB, n *Node, infoHash [20]byte, port uint16) {
+	ctx, cancel := context.WithCancel(context.Background())
+	var wg sync.WaitGroup
+	wg.Go(func() { n.Lookup(infoHash, port, func([]netip.AddrPort) {}).Run(ctx) })
+	t.Cleanup(func() { cancel(); wg.Wait() })
+}
+
+// eventually waits for something that other goroutines bring about.
+func eventually(t testing.TB, what string, is func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(testTimeout); !is(); time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("never: %s", what)
+		}
+	}
+}
+
+func TestFindEachOther(t *testing.T) {
+	for _, ip := range []string{"127.0.0.1", "::1"} {
+		t.Run(ip, func(t *testing.T) {
+			listen := netip.AddrPortFrom(netip.MustParseAddr(ip), 0).String()
+			first := node(t, Config{Listen: listen})
+			boot := []string{addrOf(first)}
+			seeder := node(t, Config{Listen: listen, Bootstrap: boot})
+			for range 3 {
+				node(t, Config{Listen: listen, Bootstrap: boot})
+			}
+			hash := [20]byte{1, 2, 3}
+			announce(t, seeder, hash, 4242)
+			late := node(t, Config{Listen: listen, Bootstrap: boot})
+			find(t, late, hash, 0, netip.AddrPortFrom(netip.MustParseAddr(ip), 4242))
+		})
+	}
+}
+
+func TestRestartWithoutBootstrap(t *testing.T) {
+	first := node(t, Config{})
+	boot := []string{addrOf(first)}
+	var others []*Node
+	for range 3 {
+		others = append(others, node(t, Config{Bootstrap: boot}))
+	}
+	hash := [20]byte{9}
+	announce(t, others[0], hash, 4242)
+	peer := netip.MustParseAddrPort("127.0.0.1:4242")
+	path := filepath.Join(t.TempDir(), "sub", "dht")
+	one := node(t, Config{Bootstrap: boot, TablePath: path})
+	find(t, one, hash, 0, peer)
+	eventually(t, "all nodes in the table", func() bool { return one.Stats().Up == 4 })
+	one.Close()
+	first.Close()
+	again := node(t, Config{TablePath: path})
+	find(t, again, hash, 0, peer)
+}
