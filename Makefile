@@ -36,7 +36,7 @@ unit:           ## unit tests
 	$(GO) test -race $$($(GO) list ./... | grep -v /e2e)
 
 e2e:            ## end-to-end tests against other people's clients and trackers
-	$(GO) test -race -count=1 -timeout 20m $(E2E)
+	$(GO) test -race -count=1 -parallel 4 -timeout 20m $(E2E)
 
 bench:          ## benchmarks
 	$(GO) test -run '^$$' -bench . -benchmem ./...

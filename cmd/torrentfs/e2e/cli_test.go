@@ -11,6 +11,7 @@ import (
 
 // TestRefusals shows what the program says, and with which exit code, when it can't do what it was asked to.
 func TestRefusals(t *testing.T) {
+	t.Parallel()
 	needMount(t)
 	dir := t.TempDir()
 	empty, full := filepath.Join(dir, "empty"), filepath.Join(dir, "full")
@@ -37,6 +38,7 @@ func TestRefusals(t *testing.T) {
 		{[]string{"no-such-verb"}, 2, []string{"no-such-verb"}},
 	} {
 		t.Run(strings.Join(c.args[:1], " ")+" "+c.says[0], func(t *testing.T) {
+			t.Parallel()
 			p := start(t, exec.Command(binary(t), c.args...))
 			if code := p.exit(); code != c.code {
 				t.Errorf("exit code %d, want %d", code, c.code)
@@ -53,6 +55,7 @@ func TestRefusals(t *testing.T) {
 // TestKilledMount kills a mount the hard way: its readers get an error, and mounting there again works or tells how
 // to make it work.
 func TestKilledMount(t *testing.T) {
+	t.Parallel()
 	m, path := lonely(t, "--read-timeout", "1h")
 	cat := blockedCat(t, path)
 	m.kill()
@@ -80,6 +83,7 @@ func TestKilledMount(t *testing.T) {
 
 // TestNonEmpty mounts over a directory that has something in it, which comes back afterwards.
 func TestNonEmpty(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	hidden := write(t, filepath.Join(dir, "hidden"), []byte("below"))
 	tt := byTransmission(t, write(t, filepath.Join(t.TempDir(), "above.bin"), noise(8, 1000)), making{})
@@ -93,6 +97,7 @@ func TestNonEmpty(t *testing.T) {
 
 // TestSeveralTorrents mounts three torrents at one place, two of them of the same name.
 func TestSeveralTorrents(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	var flags, sources []string
 	for i, name := range []string{"one/same.bin", "two/same.bin", "three/other.bin"} {
@@ -121,6 +126,7 @@ func TestSeveralTorrents(t *testing.T) {
 
 // TestDaemon starts a mount in the background and ends it by the unmount verb.
 func TestDaemon(t *testing.T) {
+	t.Parallel()
 	needMount(t)
 	dir := t.TempDir()
 	want := noise(13, 500_000)
@@ -150,6 +156,7 @@ func TestDaemon(t *testing.T) {
 
 // TestDemo runs the demonstration that needs nobody.
 func TestDemo(t *testing.T) {
+	t.Parallel()
 	needMount(t)
 	cmd := exec.Command(binary(t), "demo")
 	cmd.Env = append(os.Environ(), "TMPDIR="+t.TempDir())

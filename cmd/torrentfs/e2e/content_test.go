@@ -48,6 +48,7 @@ var ways = []struct {
 func mountShared(t *testing.T, share func(t testing.TB, plain bool) string, check func(*testing.T, torrent, *mount)) {
 	for _, way := range ways {
 		t.Run(way.name, func(t *testing.T) {
+			t.Parallel()
 			needMount(t)
 			path, made := share(t, way.plain), way.m
 			if !way.found {
@@ -67,6 +68,7 @@ func mountShared(t *testing.T, share func(t testing.TB, plain bool) string, chec
 }
 
 func TestSingleFile(t *testing.T) {
+	t.Parallel()
 	share := func(t testing.TB, _ bool) string {
 		return write(t, filepath.Join(t.TempDir(), "a single file.bin"), noise(2, 24<<20+4321))
 	}
@@ -111,6 +113,7 @@ func sampleTree(t testing.TB, plain bool) string {
 }
 
 func TestManyKindsOfFiles(t *testing.T) {
+	t.Parallel()
 	mountShared(t, sampleTree, func(t *testing.T, tt torrent, m *mount) {
 		root, shown := tt.original(tt.name), m.path(tt.name)
 		if got, want := listing(t, shown), listing(t, root); !slices.Equal(got, want) {
@@ -163,6 +166,7 @@ func listing(t testing.TB, dir string) []string {
 
 // TestReadOnly shows that whatever would change the mount gives EROFS, and that metadata doesn't need a peer.
 func TestReadOnly(t *testing.T) {
+	t.Parallel()
 	tt := byTransmission(t, sampleTree(t, true), making{})
 	m := mountTorrent(t, tt)
 	root := m.path(tt.name)

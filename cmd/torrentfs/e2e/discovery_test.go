@@ -9,6 +9,7 @@ import (
 
 // TestTiers finds a seeder through the tracker of the second tier: nobody listens where the first should be.
 func TestTiers(t *testing.T) {
+	t.Parallel()
 	tr := newTracker(t)
 	dead := fmt.Sprintf("http://127.0.0.1:%d/announce", freePort(t))
 	path := write(t, filepath.Join(t.TempDir(), "tiers.bin"), noise(14, 300_000))
@@ -22,6 +23,7 @@ func TestTiers(t *testing.T) {
 
 // TestTrackerRefuses shows a person why the tracker gives no peers, in the tracker's own words.
 func TestTrackerRefuses(t *testing.T) {
+	t.Parallel()
 	tr := newTracker(t)
 	path := write(t, filepath.Join(t.TempDir(), "refused.bin"), noise(15, 1000))
 	tr.serve()
@@ -33,6 +35,7 @@ func TestTrackerRefuses(t *testing.T) {
 
 // TestNoTrackers keeps a mount from asking the tracker.
 func TestNoTrackers(t *testing.T) {
+	t.Parallel()
 	tr := newTracker(t)
 	path := write(t, filepath.Join(t.TempDir(), "unasked.bin"), noise(16, 300_000))
 	tt := byTransmission(t, path, making{trackers: []string{tr.url()}})
@@ -48,6 +51,7 @@ func TestNoTrackers(t *testing.T) {
 
 // TestAnnounced shows that the tracker is told when a mount begins and when it ends.
 func TestAnnounced(t *testing.T) {
+	t.Parallel()
 	tr := newTracker(t)
 	path := write(t, filepath.Join(t.TempDir(), "announced.bin"), noise(17, 300_000))
 	tt := byTransmission(t, path, making{trackers: []string{tr.url()}})

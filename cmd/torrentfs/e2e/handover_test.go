@@ -12,6 +12,7 @@ import (
 
 // TestLastSeederGone shows that a mount without peers serves what it has, and gives EIO for the rest.
 func TestLastSeederGone(t *testing.T) {
+	t.Parallel()
 	const half = 4 << 20
 	want := noise(4, 2*half)
 	tt := byLibtorrent(t, write(t, filepath.Join(t.TempDir(), "half.bin"), want), making{piece: 256 << 10})
@@ -39,10 +40,12 @@ func TestLastSeederGone(t *testing.T) {
 
 // TestSeederDies kills a seeder in the middle of a read that goes on with another.
 func TestSeederDies(t *testing.T) {
+	t.Parallel()
 	want := noise(5, 12<<20)
 	path := write(t, filepath.Join(t.TempDir(), "handover.bin"), want)
 	const limit = 2 << 20 // of each, so that the read is under way for some seconds
 	t.Run("the other is there already", func(t *testing.T) {
+		t.Parallel()
 		tt := byLibtorrent(t, path, making{piece: 256 << 10})
 		dying := seedByLibtorrent(t, tt, seeding{limit: limit})
 		other := seedByLibtorrent(t, tt, seeding{limit: limit})
@@ -50,6 +53,7 @@ func TestSeederDies(t *testing.T) {
 		readThrough(t, m.path(tt.name), want, dying.kill)
 	})
 	t.Run("the other comes later, in its place", func(t *testing.T) {
+		t.Parallel()
 		tt := byLibtorrent(t, path, making{piece: 256 << 10})
 		place := seeding{port: freePort(t), limit: limit}
 		dying := seedByLibtorrent(t, tt, place)

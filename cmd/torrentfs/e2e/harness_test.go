@@ -9,6 +9,7 @@ import (
 
 // TestHarness shows that seeders and tracker work without torrentfs: aria2 finds them and downloads.
 func TestHarness(t *testing.T) {
+	t.Parallel()
 	need(t, "aria2c")
 	content := write(t, filepath.Join(t.TempDir(), "sample.bin"), noise(1, 5<<20+123))
 	for name, seed := range map[string]func(testing.TB, torrent, seeding) seeder{
@@ -16,6 +17,7 @@ func TestHarness(t *testing.T) {
 		"libtorrent":   seedByLibtorrent,
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			tr := newTracker(t)
 			tt := byTransmission(t, content, making{trackers: []string{tr.url()}})
 			tr.serve(tt)

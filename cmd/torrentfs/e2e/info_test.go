@@ -12,6 +12,7 @@ import (
 // TestInfo compares `torrentfs info --json` with what transmission-show and the shared files say, for torrents of
 // different makers and for one whose info dictionary has keys that nobody knows.
 func TestInfo(t *testing.T) {
+	t.Parallel()
 	file := write(t, filepath.Join(t.TempDir(), "file.bin"), noise(7, 1<<20+1))
 	plain, tree := sampleTree(t, true), sampleTree(t, false)
 	unknown := map[string]any{"x-unknown": "value", "aa": []any{1, "two"}, "zz": map[string]any{"k": -3}}
@@ -28,6 +29,7 @@ func TestInfo(t *testing.T) {
 		"a file with one-piece size": byLibtorrent(t, file, making{piece: 2 << 20}),
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			var got struct {
 				Name     string
 				InfoHash string `json:"info_hash"`

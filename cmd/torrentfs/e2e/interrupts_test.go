@@ -57,6 +57,7 @@ func blocked(pid int, path string) bool {
 }
 
 func TestInterruptedRead(t *testing.T) {
+	t.Parallel()
 	m, path := lonely(t, "--read-timeout", "1h")
 	for range 3 {
 		cat := blockedCat(t, path)
@@ -70,8 +71,10 @@ func TestInterruptedRead(t *testing.T) {
 }
 
 func TestSignalledMount(t *testing.T) {
+	t.Parallel()
 	for _, s := range []syscall.Signal{syscall.SIGINT, syscall.SIGTERM} {
 		t.Run(unix.SignalName(s), func(t *testing.T) {
+			t.Parallel()
 			m, path := lonely(t, "--read-timeout", "1h")
 			cats := []*process{blockedCat(t, path), blockedCat(t, path), blockedCat(t, path)}
 			m.signal(s)
@@ -87,11 +90,13 @@ func TestSignalledMount(t *testing.T) {
 
 // TestUnmounted ends mounts from the outside, as a user would.
 func TestUnmounted(t *testing.T) {
+	t.Parallel()
 	for name, command := range map[string]func(*testing.T, string) *exec.Cmd{
 		"fusermount3": func(_ *testing.T, dir string) *exec.Cmd { return exec.Command("fusermount3", "-u", dir) },
 		"torrentfs":   func(t *testing.T, dir string) *exec.Cmd { return exec.Command(binary(t), "unmount", dir) },
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			m, _ := lonely(t)
 			outputOf(t, command(t, m.dir))
 			m.awaitEnd()
@@ -101,6 +106,7 @@ func TestUnmounted(t *testing.T) {
 
 // TestBusyMount ends a mount in which a process has its working directory and another a file open.
 func TestBusyMount(t *testing.T) {
+	t.Parallel()
 	m, path := lonely(t)
 	f, err := os.Open(path)
 	if err != nil {
@@ -118,6 +124,7 @@ func TestBusyMount(t *testing.T) {
 }
 
 func TestNoPeers(t *testing.T) {
+	t.Parallel()
 	_, path := lonely(t, "--read-timeout", "2s")
 	cat := start(t, exec.Command("cat", path))
 	if code := cat.exit(); code != 1 || !strings.Contains(string(cat.stderr()), "Input/output error") {

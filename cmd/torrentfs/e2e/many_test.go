@@ -13,6 +13,7 @@ import (
 
 // TestManyPieces mounts a torrent of 65,536 pieces of 16 KiB, and reads here and there.
 func TestManyPieces(t *testing.T) {
+	t.Parallel()
 	const piece, pieces = 16 << 10, 65536
 	path := filepath.Join(t.TempDir(), "many pieces.bin")
 	original, err := os.Create(path)
@@ -69,6 +70,7 @@ func TestManyPieces(t *testing.T) {
 
 // TestManyFiles mounts 5,000 small files in nested folders, lists and reads them all.
 func TestManyFiles(t *testing.T) {
+	t.Parallel()
 	root := filepath.Join(t.TempDir(), "many files")
 	random := rand.New(rand.NewPCG(5, 5000))
 	for i := range 5000 {

@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"bufio"
+	"bytes"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -53,14 +54,11 @@ func isolated(t testing.TB) []string {
 // is ended as by Ctrl-C, and must then exit cleanly.
 func mountTorrent(t testing.TB, tt torrent, flags ...string) *mount {
 	t.Helper()
-	m := startMount(t, nil, t.TempDir(), tt.file, flags...)
-	if _, err := os.Lstat(filepath.Join(m.dir, tt.name)); err != nil {
-		t.Fatal(err)
-	}
-	return m
+	return startMount(t, nil, t.TempDir(), tt.file, flags...)
 }
 
-// startMount mounts source at dir and waits until it is mounted. With as it is as another user that this happens.
+// startMount mounts source at dir and waits until it says that it is ready. With as it is as another user that this
+// happens.
 func startMount(t testing.TB, as func(*exec.Cmd) *exec.Cmd, dir, source string, flags ...string) *mount {
 	t.Helper()
 	needMount(t)
@@ -82,7 +80,9 @@ func startMount(t testing.TB, as func(*exec.Cmd) *exec.Cmd, dir, source string, 
 			_ = exec.Command("fusermount3", "-u", "-z", dir).Run() // the test has failed already
 		}
 	})
-	eventually(t, dir+" is mounted", func() bool { return m.ended() || mounted(t, dir) })
+	eventually(t, dir+" is mounted", func() bool {
+		return m.ended() || mounted(t, dir) && bytes.Contains(m.stderr(), []byte(" msg=mounted "))
+	})
 	if m.ended() {
 		t.Fatalf("mount exited with code %d:\n%s", m.exit(), tail(m.stderr()))
 	}

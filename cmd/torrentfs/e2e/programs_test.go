@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
@@ -61,25 +62,32 @@ func eventually(t testing.TB, what string, ok func() bool) {
 	}
 }
 
-// freePort gives a port that was free, for TCP and UDP, a moment ago: for programs that can't choose one themselves.
+// freePort gives a port that is free for TCP and UDP, to a program that can't choose one itself. It lies below those
+// that the kernel hands out, so that nobody takes it meanwhile, and is given once.
 func freePort(t testing.TB) int {
 	t.Helper()
-	for range 100 {
-		l, err := net.Listen("tcp4", "127.0.0.1:0")
+	for range 1000 {
+		port := 10000 + rand.IntN(20000)
+		if _, given := ports.LoadOrStore(port, true); given {
+			continue
+		}
+		l, err := net.ListenTCP("tcp4", &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: port})
 		if err != nil {
-			t.Fatal(err)
+			continue
 		}
-		port := l.Addr().(*net.TCPAddr).Port
-		u, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1), Port: port})
 		l.Close()
-		if err == nil {
-			u.Close()
-			return port
+		u, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1), Port: port})
+		if err != nil {
+			continue
 		}
+		u.Close()
+		return port
 	}
 	t.Fatal("no port is free")
 	return 0
 }
+
+var ports sync.Map // given by freePort
 
 // output runs a program to its end and gives its standard output; the test fails unless it exits 0 in good time.
 func output(t testing.TB, name string, args ...string) string {

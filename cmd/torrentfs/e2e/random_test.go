@@ -50,6 +50,7 @@ func readSame(f io.ReaderAt, want []byte, s span) error {
 }
 
 func TestRandomReads(t *testing.T) {
+	t.Parallel()
 	// Files that share pieces, begin and end inside them, and one that is smaller than a piece.
 	const piece = 64 << 10
 	root := filepath.Join(t.TempDir(), "random")
@@ -93,6 +94,7 @@ func TestRandomReads(t *testing.T) {
 
 // TestParallelReaders reads one file from many handles at once, at random places.
 func TestParallelReaders(t *testing.T) {
+	t.Parallel()
 	want := noise(9, 8<<20+1)
 	tt := byTransmission(t, write(t, filepath.Join(t.TempDir(), "parallel.bin"), want), making{piece: 128 << 10})
 	m := mountTorrent(t, tt, "--peer", seedByTransmission(t, tt, seeding{}).addr())

@@ -14,6 +14,7 @@ var console = regexp.MustCompile("(?s)```console\n(.*?)```")
 
 // TestReadme runs the usage examples of README.md in their order, with a torrent of a film at hand.
 func TestReadme(t *testing.T) {
+	t.Parallel()
 	needMount(t)
 	need(t, "mpv")
 	readme, err := os.ReadFile("../../../README.md")
@@ -61,6 +62,7 @@ func TestReadme(t *testing.T) {
 
 // TestReadmeFlags compares the flags that README.md lists with those that `torrentfs mount` has.
 func TestReadmeFlags(t *testing.T) {
+	t.Parallel()
 	readme, err := os.ReadFile("../../../README.md")
 	if err != nil {
 		t.Fatal(err)
@@ -78,11 +80,6 @@ func TestReadmeFlags(t *testing.T) {
 			t.Errorf("README.md lists %s, which mount doesn't have", flag)
 		}
 	}
-}
-
-func mountHelp(t testing.TB) string {
-	t.Helper()
-	return output(t, binary(t), "mount", "--help")
 }
 
 var flagName = regexp.MustCompile(`--[a-z][a-z-]+`)

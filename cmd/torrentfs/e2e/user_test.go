@@ -11,6 +11,7 @@ import (
 
 // TestOrdinaryUser mounts, reads and unmounts as a user who isn't root.
 func TestOrdinaryUser(t *testing.T) {
+	t.Parallel()
 	if os.Getuid() != 0 {
 		t.Skip("every other test has run as an ordinary user already")
 	}

@@ -26,8 +26,10 @@ func film(t testing.TB, name string) string {
 }
 
 func TestVideo(t *testing.T) {
+	t.Parallel()
 	for _, name := range videos {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			path := film(t, name)
 			tt := byTransmission(t, path, making{piece: 256 << 10})
 			m := mountTorrent(t, tt, "--peer", seedByLibtorrent(t, tt, seeding{}).addr())
@@ -49,8 +51,10 @@ func TestVideo(t *testing.T) {
 
 // TestPlay plays the beginning of a video, seeks and plays on. Far less than the whole must be fetched for that.
 func TestPlay(t *testing.T) {
+	t.Parallel()
 	for _, name := range videos {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			path := film(t, name)
 			info, err := os.Stat(path)
 			if err != nil {
