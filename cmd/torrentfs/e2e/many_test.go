@@ -78,7 +78,7 @@ func TestManyFiles(t *testing.T) {
 		write(t, path, noise(byte(i), random.IntN(6000)))
 	}
 	tt := byTransmission(t, root, making{})
-	s := seedByTransmission(t, tt, seeding{})
+	s := seedByLibtorrent(t, tt, seeding{})
 	begun := time.Now()
 	m := mountTorrent(t, tt, "--peer", s.addr())
 	t.Logf("mounted in %v", time.Since(begun))
