@@ -1,54 +1,78 @@
 package picker
 
-import "time"
+import (
+	"math"
+	"time"
+)
 
-// fill gives free blocks to the peers that have room, one at a time, each time to the peer that would finish it first.
-func (p *Picker) fill(now time.Duration) {
-	if p.free == 0 {
-		return
-	}
-	first := p.firstBlocks()
-	for p.free > 0 {
-		var best *peer
-		var finish time.Duration
-		for _, x := range p.peers {
-			if !x.ready(first, now) {
-				continue
-			}
-			r := p.rate(x)
-			if f := x.start(r, now) + seconds(BlockSize/r); best == nil || f < finish {
-				best, finish = x, f
-			}
-		}
-		if best == nil {
-			break
-		}
-		if pc, i := p.choose(best, finish, now); pc != nil {
-			p.assign(best, pc, i, now)
-		} else {
-			// A peer without work looks again when something changed, or after a while: what the others were to do
-			// for it may have come to nothing.
-			best.retry = now + 20*time.Millisecond
-			for f := best.head; f != nil; f = f.next {
-				f.limited = true
-			}
-		}
-	}
+const (
+	firstBlocks = 2  // asked of a peer that has not delivered yet
+	mostFirst   = 64 // the same, when a reader waits and nobody is known better
+	idleFor     = 20 * time.Millisecond
+	idlers      = 8 // peers that look for work in vain in one Step
+)
+
+// outlook is what each peer could do next, as of one Step. It is kept for its memory only, but for the count of changes.
+type outlook struct {
+	prospects []prospect
+	partial   int           // peers among them that have some pieces and not others
+	idleTo    time.Duration // when the first of the peers that found nothing to do looks again
+	changes   int           // made to what there is to do
 }
 
-// firstBlocks is how many blocks are asked of a peer that has not delivered yet: few, unless a reader waits and nobody is
-// known better; then the blocks that it waits for are spread evenly.
-func (p *Picker) firstBlocks() int {
-	waiting, unknown := 0, 0
-	for _, pc := range p.order {
-		if pc.class != Blocked {
-			break
+// prospect is what a peer could do with one more block. Times are in seconds from now.
+type prospect struct {
+	peer   *peer
+	start  float64 // when the block would begin to arrive
+	rate   float64 // blocks a second
+	finish float64 // when it would be here
+	ready  bool    // it may be asked for one
+	counts bool    // others may rely on it
+}
+
+// look works out the prospects; it reports whether any peer is ready.
+func (p *Picker) look(now time.Duration) (ready bool) {
+	o := &p.outlook
+	o.prospects, o.partial, o.idleTo = o.prospects[:0], 0, 0
+	first := p.firstBlocks(now)
+	for _, x := range p.peers {
+		if x.mute(now) {
+			continue
 		}
-		waiting += len(pc.blocks)
+		rate := p.pace(x)
+		if x.stale {
+			x.replan(rate)
+		}
+		s := prospect{
+			peer: x, start: x.start(now).Seconds(), rate: rate / BlockSize,
+			ready:  x.ready(first),
+			counts: !x.choked && !x.stalled,
+		}
+		s.finish = s.start + 1/s.rate
+		if s.ready && now < x.idleTo && x.idleAt == o.changes {
+			s.ready = false
+			o.idleTo = earlier(o.idleTo, x.idleTo)
+		}
+		if s.counts && !x.all {
+			o.partial++
+		}
+		ready = ready || s.ready
+		o.prospects = append(o.prospects, s)
 	}
+	return ready
+}
+
+// ready reports whether the peer has room for another block.
+func (x *peer) ready(first int) bool { return x.flights < x.queue && x.outstanding < x.depth(first) }
+
+// firstBlocks is how many blocks are asked of a peer that has not delivered yet: few, unless a reader waits and nobody is
+// known better. Then the blocks that it waits for are spread evenly, as far as hedges could take them from peers that turn
+// out to be slow.
+func (p *Picker) firstBlocks(now time.Duration) int {
+	unknown := 0
 	for _, x := range p.peers {
 		switch {
-		case x.choked && len(x.fast) == 0:
+		case x.mute(now):
 		case x.measured() > 0:
 			return firstBlocks
 		default:
@@ -58,94 +82,128 @@ func (p *Picker) firstBlocks() int {
 	if unknown == 0 {
 		return firstBlocks
 	}
+	waiting := 0
+	for _, pc := range p.order {
+		if pc.class != Blocked {
+			break
+		}
+		waiting += len(pc.blocks)
+	}
+	waiting = min(waiting, int(p.hedges.tokens/2/BlockSize))
 	return min(max((waiting+unknown-1)/unknown, firstBlocks), mostFirst)
 }
 
-// ready reports whether the peer may take another block now.
-func (x *peer) ready(first int, now time.Duration) bool {
-	return (!x.choked || len(x.fast) > 0) && now >= x.retry && now >= x.pausedTil &&
-		x.flights < x.queue && x.outstanding+BlockSize <= x.depth(first)
-}
-
-// choose finds the block that the peer should take: the first in the order of urgency that the other peers could not
-// deliver before it would, at finish.
-func (p *Picker) choose(x *peer, finish, now time.Duration) (*piece, int) {
-	seeds, _ := p.others(x, finish, now, -1)
-	left := 0 // blocks that the others will have delivered by then, less those passed over
-	passed := 0
-	for _, pc := range p.order {
-		if pc.free == 0 || !x.has(pc.index) || !x.open(pc.index) || x.stalled && pc.class == Blocked {
+// fill gives free blocks to the peers that have room, one at a time, each time to the peer that would finish it first. If
+// some of them are to wait, since others are expected to be faster, it returns when it should look again: what is expected
+// may not come.
+func (p *Picker) fill(now time.Duration) (wake time.Duration) {
+	if p.free == 0 {
+		return 0
+	}
+	if !p.look(now) {
+		return p.outlook.idleTo
+	}
+	wake = p.outlook.idleTo
+	for idle := 0; p.free > 0 && idle < idlers; {
+		best := p.outlook.soonest()
+		if best == nil {
+			break
+		}
+		pc, i, last := p.choose(best)
+		if pc != nil {
+			p.assign(best.peer, pc, i, now)
+			p.again(best, now)
 			continue
 		}
-		if pc.isSole {
-			if pc.sole != x {
-				continue
+		x := best.peer
+		best.ready = false
+		x.limitedTo = x.delivered + x.outstanding
+		wake = earlier(wake, now+idleFor)
+		if last {
+			break
+		}
+		x.idleTo, x.idleAt = now+idleFor, p.outlook.changes
+		idle++
+	}
+	return wake
+}
+
+// again brings a prospect up to date after its peer was given a block.
+func (p *Picker) again(s *prospect, now time.Duration) {
+	s.start = s.peer.start(now).Seconds()
+	s.finish = s.start + 1/s.rate
+	s.ready = s.peer.ready(p.firstBlocks(now))
+}
+
+// soonest is the prospect that is ready and would finish first.
+func (o *outlook) soonest() (best *prospect) {
+	for i := range o.prospects {
+		if s := &o.prospects[i]; s.ready && (best == nil || s.finish < best.finish) {
+			best = s
+		}
+	}
+	return best
+}
+
+// choose finds the block that a peer should take: the first in the order of urgency that the other peers could not deliver
+// before it would. If there is none, last reports whether slower peers need not look, since they would not find any either.
+func (p *Picker) choose(s *prospect) (pc *piece, block int, last bool) {
+	x := s.peer
+	last = x.all && !x.choked
+	seeds, partial := p.outlook.others(s)
+	holders := p.outlook.partial // others that have some pieces
+	if s.counts && !x.all {
+		holders--
+	}
+	passed := 0 // free blocks of more urgent pieces
+	for _, pc := range p.open {
+		if pc.sole == x {
+			return pc, pc.nthFree(0), false
+		}
+		if pc.sole != nil {
+			last = false
+			continue
+		}
+		if !x.serves(pc.index) {
+			passed += pc.free
+			continue
+		}
+		could := seeds
+		if holders > 0 && partial > 0 {
+			n := pc.holders
+			if !x.all {
+				n--
 			}
-			return pc, pc.nthFree(0)
+			could += partial * min(float64(n)/float64(holders), 1)
 		}
-		partial, any := p.others(x, finish, now, pc.index)
-		if left = seeds + partial - passed; !any && seeds == 0 || left < 0 {
-			left = 0
-		}
+		left := max(int(could)-passed, 0)
 		if left >= pc.free {
 			passed += pc.free
 			continue
 		}
-		return pc, pc.nthFree(left)
+		return pc, pc.nthFree(left), false
 	}
-	return nil, 0
+	return nil, 0, last
 }
 
-// others is how many blocks the other peers could deliver before finish: with index -1 the peers that have every piece,
-// otherwise those that have this one among others. any is whether there are such peers.
-func (p *Picker) others(x *peer, finish, now time.Duration, index int) (blocks int, any bool) {
-	for _, y := range p.peers {
-		if y == x || y.choked || y.stalled || now < y.pausedTil {
+// others is how many blocks the other peers could deliver before the peer would deliver one: those that have every piece,
+// and those that have some.
+func (o *outlook) others(s *prospect) (seeds, partial float64) {
+	const tie = 1e-6 // blocks: who would finish at the same time is not before
+	for i := range o.prospects {
+		y := &o.prospects[i]
+		if y == s || !y.counts {
 			continue
 		}
-		if index < 0 && !y.all || index >= 0 && (y.all || !y.has(index)) {
+		n := math.Ceil((s.finish-y.start)*y.rate-tie) - 1
+		if n <= 0 {
 			continue
 		}
-		any = true
-		r := p.rate(y)
-		if d := finish - y.start(r, now); d > 0 {
-			blocks += int(d.Seconds() * r / BlockSize)
+		if y.peer.all {
+			seeds += n
+		} else {
+			partial += n
 		}
 	}
-	return blocks, any
-}
-
-// nthFree is the index of the n-th free block.
-func (pc *piece) nthFree(n int) int {
-	last := 0
-	for i := range pc.blocks {
-		if pc.blocks[i].free() {
-			if last = i; n == 0 {
-				break
-			}
-			n--
-		}
-	}
-	return last
-}
-
-// assign puts a block in flight at a peer.
-func (p *Picker) assign(x *peer, pc *piece, i int, now time.Duration) {
-	b := &pc.blocks[i]
-	if b.free() {
-		pc.free--
-		p.free--
-	}
-	f := &flight{}
-	if n := len(p.unused); n > 0 {
-		f, p.unused = p.unused[n-1], p.unused[:n-1]
-	}
-	*f = flight{peer: x, piece: pc, block: i, length: p.blockSize(pc, i)}
-	if b.flights[0] == nil {
-		b.flights[0] = f
-	} else {
-		b.flights[1] = f
-	}
-	x.push(f, now)
-	p.requests = append(p.requests, p.request(f))
+	return seeds, partial
 }

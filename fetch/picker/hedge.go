@@ -26,6 +26,9 @@ func (b *bucket) take(n int64) bool {
 	return true
 }
 
+// refund gives back what a second copy cost that did not come.
+func (b *bucket) refund(n int64) { b.tokens = min(b.tokens+float64(n), hedgeBurst) }
+
 // Delivered says that so many bytes of content were verified; a share of them may be spent on second copies.
 func (p *Picker) Delivered(n int64) { p.hedges.fill(n) }
 
@@ -36,51 +39,68 @@ func (p *Picker) hedge(now time.Duration) (wake time.Duration) {
 		return p.hedgeAt
 	}
 	p.hedgeAt = 0
+	looked := false
 	for _, pc := range p.order {
 		if pc.class != Blocked {
 			break
 		}
-		if pc.free > 0 || pc.isSole {
+		if pc.free > 0 || pc.sole != nil {
 			continue
 		}
-		for i := range pc.blocks {
-			b := &pc.blocks[i]
-			if b.here || b.flights[1] != nil || b.flights[0] == nil {
-				continue
-			}
-			p.hedgeAt = earlier(p.hedgeAt, p.second(pc, i, now))
+		if !looked {
+			p.look(now)
+			looked = true
 		}
+		p.hedgeAt = earlier(p.hedgeAt, p.hedgePiece(pc, now))
 	}
 	return p.hedgeAt
 }
 
-// second hedges one block if that is worth it, and otherwise returns when it may become so.
-func (p *Picker) second(pc *piece, i int, now time.Duration) time.Duration {
-	f := pc.blocks[i].flights[0]
-	wait := f.arrives(p.rate(f.peer), now) - now
-	z, finish := p.fastest(pc, f.peer, now)
-	if z == nil {
-		return now + patience
-	}
-	need := finish - now
-	if wait > hedgeLeast && float64(need) < hedgeGain*float64(wait) && p.hedges.take(f.length) {
-		p.assign(z, pc, i, now)
-		return 0
-	}
-	// If the owner stays silent, its wait grows with the time since it was due.
-	return now + max(hedgeLeast, need/2)
-}
-
-// fastest is the peer, other than one, that would deliver a block of the piece first.
-func (p *Picker) fastest(pc *piece, except *peer, now time.Duration) (best *peer, finish time.Duration) {
-	for _, x := range p.peers {
-		if x == except || x.stalled || !x.has(pc.index) || !x.open(pc.index) || now < x.pausedTil || x.flights >= x.queue {
+// hedgePiece hedges a piece's blocks, those for which it is worth it, and returns when it may become so for the others.
+func (p *Picker) hedgePiece(pc *piece, now time.Duration) (wake time.Duration) {
+	first, second := p.outlook.best(pc)
+	for i := range pc.blocks {
+		b := &pc.blocks[i]
+		f := b.flights[0]
+		if f == nil || b.flights[1] != nil {
 			continue
 		}
-		r := p.rate(x)
-		if f := x.start(r, now) + seconds(BlockSize/r); best == nil || f < finish {
-			best, finish = x, f
+		z := first
+		if z != nil && z.peer == f.peer {
+			z = second
+		}
+		if z == nil {
+			wake = earlier(wake, now+patience)
+			continue
+		}
+		wait := f.arrives(now)
+		need := seconds(z.finish)
+		if wait > hedgeLeast && float64(need) < hedgeGain*float64(wait) && p.hedges.take(f.length) {
+			p.assign(z.peer, pc, i, now)
+			f.hedged, b.flights[1].hedged = true, true
+			p.again(z, now)
+			first, second = p.outlook.best(pc)
+			continue
+		}
+		// If the owner stays silent, its wait grows with the time since it was due.
+		wake = earlier(wake, now+max(hedgeLeast, need/2))
+	}
+	return wake
+}
+
+// best are the two peers that would deliver another block of a piece first, whether their pipe is full or not.
+func (o *outlook) best(pc *piece) (first, second *prospect) {
+	for i := range o.prospects {
+		s := &o.prospects[i]
+		if s.peer.stalled || !s.peer.serves(pc.index) || s.peer.flights >= s.peer.queue {
+			continue
+		}
+		switch {
+		case first == nil || s.finish < first.finish:
+			first, second = s, first
+		case second == nil || s.finish < second.finish:
+			second = s
 		}
 	}
-	return best, finish
+	return first, second
 }

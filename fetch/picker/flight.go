@@ -1,0 +1,220 @@
+package picker
+
+import "time"
+
+// flight is one request on its way.
+type flight struct {
+	peer       *peer
+	piece      *piece
+	block      int
+	length     int64
+	sentAt     time.Duration
+	delivered  int64         // peer.delivered then
+	since      time.Duration // peer.deliveredAt then
+	due        time.Duration // when it was to be here, as forecast then
+	limited    bool          // it did not join a full pipe, so its sample of the rate may be too low
+	doubtful   bool          // the same was asked of the peer before, and taken back: which of the two is answered?
+	hedged     bool          // another peer was asked too
+	prev, next *flight       // of the same peer, in the order they were sent
+}
+
+// assign puts a block in flight at a peer.
+func (p *Picker) assign(x *peer, pc *piece, i int, now time.Duration) {
+	b := &pc.blocks[i]
+	if b.free() {
+		p.taken(pc)
+	}
+	f := &flight{}
+	if n := len(p.unused); n > 0 {
+		f, p.unused = p.unused[n-1], p.unused[:n-1]
+	}
+	*f = flight{peer: x, piece: pc, block: i, length: p.blockSize(pc, i)}
+	_, f.doubtful = x.ghosts[key(pc.index, i)]
+	if b.flights[0] == nil {
+		b.flights[0] = f
+	} else {
+		b.flights[1] = f
+	}
+	if x.push(f, p.pace(x), now); x.head == f {
+		p.stallAt = earlier(p.stallAt, x.stallsAt())
+	}
+	p.requests = append(p.requests, p.request(f))
+}
+
+// push puts a flight at the end of the peer's line.
+func (x *peer) push(f *flight, rate float64, now time.Duration) {
+	if x.head == nil {
+		x.deliveredAt = now // the clock of its delivery starts with its work
+	}
+	f.sentAt, f.delivered, f.since = now, x.delivered, x.deliveredAt
+	f.due = max(x.last(), now+x.rtt) + seconds(float64(f.length)/rate) - x.shift
+	x.outstanding += f.length
+	x.flights++
+	f.limited = x.delivered < x.limitedTo
+	f.prev = x.tail
+	if x.tail != nil {
+		x.tail.next = f
+	} else {
+		x.head = f
+	}
+	x.tail = f
+}
+
+// remove takes a flight out of the peer's line.
+func (x *peer) remove(f *flight) {
+	if f.prev != nil {
+		f.prev.next = f.next
+	} else {
+		x.head = f.next
+	}
+	if f.next != nil {
+		f.next.prev = f.prev
+	} else {
+		x.tail = f.prev
+	}
+	x.outstanding -= f.length
+	x.flights--
+}
+
+// land takes a flight out of its peer's line and off its block, whose state the caller puts right.
+func (p *Picker) land(f *flight) {
+	b := &f.piece.blocks[f.block]
+	if b.flights[0] == f {
+		b.flights[0] = b.flights[1]
+	}
+	b.flights[1] = nil
+	f.peer.remove(f)
+	*f = flight{}
+	p.unused = append(p.unused, f)
+}
+
+// lose takes a flight off its block, which is free again if it was the only one.
+func (p *Picker) lose(f *flight) {
+	pc, i := f.piece, f.block
+	f.peer.stale = true
+	p.land(f)
+	if pc.blocks[i].free() {
+		p.freed(pc, i)
+	}
+}
+
+// release frees all blocks in flight at a peer for which keep is false, and cancels the requests if it should hear of that.
+func (p *Picker) release(x *peer, cancel bool, keep func(piece int) bool) {
+	for f := x.head; f != nil; {
+		next := f.next
+		if keep == nil || !keep(f.piece.index) {
+			if cancel {
+				p.cancel(f)
+			}
+			p.lose(f)
+		}
+		f = next
+	}
+}
+
+// cancelFlights takes back a block's requests, except one.
+func (p *Picker) cancelFlights(pc *piece, i int, except *flight) {
+	for _, f := range pc.blocks[i].flights {
+		if f != nil && f != except {
+			p.cancel(f)
+			p.land(f)
+		}
+	}
+}
+
+// cancel has a request taken back.
+func (p *Picker) cancel(f *flight) {
+	p.cancels = append(p.cancels, p.request(f))
+	spent := int64(0)
+	if f.hedged {
+		spent = f.length
+	}
+	f.peer.haunt(key(f.piece.index, f.block), spent)
+	f.peer.stale = true
+}
+
+func (p *Picker) request(f *flight) Request {
+	return Request{Peer: f.peer.id, Piece: f.piece.index, Begin: int64(f.block) * BlockSize, Length: f.length}
+}
+
+// settle marks a block as here.
+func (p *Picker) settle(pc *piece, i int, by *flight) {
+	b := &pc.blocks[i]
+	if b.free() {
+		p.taken(pc)
+	}
+	p.cancelFlights(pc, i, by)
+	if by != nil {
+		p.land(by)
+	}
+	b.here = true
+	pc.left--
+}
+
+// Received says that a block of a peer's came; stored is whether it was the first copy of a block still wanted. It reports
+// whether the piece has all its blocks now, after which the picker has forgotten it.
+func (p *Picker) Received(id, index int, begin, length int64, stored bool, now time.Duration) (complete bool) {
+	x := p.byID[id]
+	if x == nil {
+		return false
+	}
+	pc := p.pieces[index]
+	i := int(begin / BlockSize)
+	var f *flight
+	if pc != nil && i < len(pc.blocks) {
+		f = pc.blocks[i].flightOf(x)
+	}
+	delete(x.ghosts, key(index, i))
+	x.received(f, length, now)
+	if pc == nil || i >= len(pc.blocks) {
+		return false
+	}
+	if !stored || pc.blocks[i].here {
+		if f != nil {
+			p.lose(f)
+		}
+		return false
+	}
+	p.settle(pc, i, f)
+	if pc.left > 0 {
+		return false
+	}
+	p.forget(pc)
+	return true
+}
+
+// Rejected says that a peer will not deliver a block that was asked of it.
+func (p *Picker) Rejected(id, index int, begin int64, now time.Duration) {
+	x, pc := p.byID[id], p.pieces[index]
+	i := int(begin / BlockSize)
+	if x == nil {
+		return
+	}
+	if spent, ok := x.ghosts[key(index, i)]; ok {
+		delete(x.ghosts, key(index, i)) // the answer to a cancel that came in time
+		p.hedges.refund(spent)
+		return
+	}
+	if pc == nil || i >= len(pc.blocks) {
+		return
+	}
+	if f := pc.blocks[i].flightOf(x); f != nil {
+		p.lose(f)
+		x.rejected(now)
+	}
+}
+
+// maxGhosts bounds the requests taken back that a peer may leave without an answer. Some peers answer none (BEP 3), some
+// each (BEP 6).
+const maxGhosts = 1024
+
+// haunt remembers a request that was taken back: its answer may still come, and is then not that of a later one. spent is
+// what a second copy of it cost the budget of hedges, in bytes.
+func (x *peer) haunt(key uint64, spent int64) {
+	if x.ghosts == nil || len(x.ghosts) >= maxGhosts {
+		x.ghosts = make(map[uint64]int64)
+	}
+	x.ghosts[key] = spent
+}
+
+func key(index, block int) uint64 { return uint64(index)<<32 | uint64(block) }

@@ -1,0 +1,60 @@
+package picker
+
+import "time"
+
+// forecast predicts when a peer's blocks arrive. A peer answers requests in turn, so a block comes after the one before it,
+// or a round trip after it was asked for if that is later, and then takes its length at the peer's rate. Each arrival shows
+// how far off the forecast was, and moves what is predicted of the blocks behind it as far.
+type forecast struct {
+	shift     time.Duration // by how much blocks come later than they were due
+	deviation time.Duration // by how much the shift moves from block to block
+	stale     bool          // a block was taken out of the line: those behind it come sooner
+}
+
+const maxDeviation = 10 * time.Second
+
+// last is when all that is in flight should be here.
+func (x *peer) last() time.Duration {
+	if x.tail == nil {
+		return 0
+	}
+	return x.tail.due + x.shift
+}
+
+// arrived learns from an arrival.
+func (x *peer) arrived(f *flight, now time.Duration) {
+	off := now - f.due - x.shift
+	x.deviation += (min(off.Abs(), maxDeviation) - x.deviation) / 8
+	x.shift += off
+}
+
+// replan makes the forecast anew.
+func (x *peer) replan(rate float64) {
+	x.stale, x.shift = false, 0
+	at := x.deliveredAt
+	for f := x.head; f != nil; f = f.next {
+		at = max(at, f.sentAt+x.rtt) + seconds(float64(f.length)/rate)
+		f.due = at
+	}
+}
+
+// late is for how long the oldest request has been overdue.
+func (x *peer) late(now time.Duration) time.Duration {
+	if x.head == nil {
+		return 0
+	}
+	return max(0, now-x.head.due-x.shift-x.deviation)
+}
+
+// start is how long it takes until a block asked of the peer now begins to arrive. What the peer is late already it is
+// believed to be late once more.
+func (x *peer) start(now time.Duration) time.Duration {
+	late := x.late(now)
+	return max(x.rtt, x.last()+late-now) + late + x.deviation/2 + x.penalty
+}
+
+// arrives is how long it takes until a block in flight is here.
+func (f *flight) arrives(now time.Duration) time.Duration {
+	late := f.peer.late(now)
+	return max(0, f.due+f.peer.shift+late-now) + late
+}

@@ -1,0 +1,245 @@
+package picker
+
+import (
+	"slices"
+	"time"
+)
+
+// peerSpec is a modelled peer: a request reaches it after half its round trip, it serves them one after the other at its
+// rate, and each block reaches us after the other half.
+type peerSpec struct {
+	rate    float64       // bytes a second
+	rtt     time.Duration // round trip
+	jitter  time.Duration // the mean of what each message takes beyond its half of the round trip
+	have    []byte        // bits as on the wire (BEP 3); nil: every piece
+	reqq    int           // requests it queues and says so; 0: 250, unsaid
+	buffer  int64         // bytes that are in its socket already, where no cancel reaches them
+	slow    bool          // without the fast extension (BEP 6): it rejects nothing
+	lies    float64       // share of its blocks that are wrong
+	join    time.Duration
+	choked  time.Duration // until it first unchokes us, after join
+	serving time.Duration // mean time until it chokes us, for the mean time of
+	pausing time.Duration
+	dies    time.Duration // after join; 0: never
+	returns time.Duration // after its death; 0: never
+	silent  time.Duration // after join; 0: never
+	fades   time.Duration // after join its rate falls to a tenth; 0: never
+	hiccup  time.Duration // mean time between halts of up to a second; 0: none
+}
+
+// simPeer is a connection to a modelled peer.
+type simPeer struct {
+	w       *world
+	spec    *peerSpec
+	id      int
+	rate    float64
+	gone    bool
+	silent  bool
+	choking bool
+	halted  time.Duration // until when it sends nothing
+	queue   []simRequest  // in the order they came; the first is being sent
+	sending bool
+	upAt    time.Duration         // when the last message from us arrives there
+	downAt  time.Duration         // and the last of theirs here
+	adds    float64               // to what the swarm can give
+	pending map[Request]*simBuild // what we asked for and where it belongs, as package peer keeps it
+}
+
+type simRequest struct{ Request }
+
+// able keeps account of what the swarm can give.
+func (s *simPeer) able() {
+	can := s.rate
+	if s.gone || s.silent || s.choking || s.w.now < s.halted {
+		can = 0
+	}
+	s.w.serving += can - s.adds
+	s.adds = can
+}
+
+// join connects a peer.
+func (w *world) join(spec *peerSpec) {
+	s := &simPeer{w: w, spec: spec, id: w.next, rate: spec.rate, choking: true, pending: make(map[Request]*simBuild)}
+	w.next++
+	w.peers[s.id] = s
+	w.p.AddPeer(s.id, spec.rtt+w.exp(spec.jitter))
+	w.p.SetBits(s.id, spec.have, spec.have == nil)
+	if spec.reqq > 0 {
+		w.p.SetQueue(s.id, spec.reqq)
+	}
+	if spec.choked > 0 {
+		w.after(spec.choked, func() { s.choke(false) })
+	} else {
+		s.choking = false
+		w.p.SetChoked(s.id, false)
+		s.able()
+	}
+	if spec.serving > 0 {
+		w.after(spec.choked+w.exp(spec.serving), func() { s.choke(true) })
+	}
+	if spec.dies > 0 {
+		w.after(spec.dies, s.die)
+	}
+	if spec.silent > 0 {
+		w.after(spec.silent, func() { s.silent = true; s.able() })
+	}
+	if spec.fades > 0 {
+		w.after(spec.fades, func() { s.rate /= 10; s.able() })
+	}
+	if spec.hiccup > 0 {
+		w.after(w.exp(spec.hiccup), s.halt)
+	}
+}
+
+func (s *simPeer) halt() {
+	s.halted = s.w.now + time.Duration(s.w.rnd.Float64()*float64(time.Second))
+	s.able()
+	s.w.at(s.halted, s.able)
+	s.w.after(s.w.exp(s.spec.hiccup), s.halt)
+}
+
+// choke changes the peer's mind, and sees to it that it changes again.
+func (s *simPeer) choke(yes bool) {
+	if s.gone || s.silent {
+		return
+	}
+	s.choking = yes
+	s.able()
+	s.tell(func() {
+		if yes && s.spec.slow {
+			clear(s.pending)
+		}
+		s.w.p.SetChoked(s.id, yes)
+	})
+	if yes {
+		for len(s.queue) > s.unstoppable() {
+			s.reject(s.queue[len(s.queue)-1].Request)
+			s.queue = s.queue[:len(s.queue)-1]
+		}
+		s.w.after(s.w.exp(s.spec.pausing), func() { s.choke(false) })
+	} else if s.spec.serving > 0 {
+		s.w.after(s.w.exp(s.spec.serving), func() { s.choke(true) })
+	}
+}
+
+// die closes the connection.
+func (s *simPeer) die() {
+	s.gone = true
+	s.able()
+	s.w.after(s.spec.rtt/2, func() { s.w.part(s) })
+	if s.spec.returns > 0 {
+		s.w.after(s.spec.returns, func() { s.w.join(s.spec) })
+	}
+}
+
+// hear has something happen at the peer when a message sent now arrives.
+func (s *simPeer) hear(do func()) {
+	s.upAt = max(s.upAt, s.w.now+s.spec.rtt/2+s.w.exp(s.spec.jitter))
+	s.w.at(s.upAt, func() {
+		if !s.gone && !s.silent {
+			do()
+		}
+	})
+}
+
+// tell has something happen here when a message that the peer sends now arrives.
+func (s *simPeer) tell(do func()) {
+	s.downAt = max(s.downAt, s.w.now+s.spec.rtt/2+s.w.exp(s.spec.jitter))
+	s.w.at(s.downAt, func() {
+		if s.w.peers[s.id] != nil {
+			do()
+		}
+	})
+}
+
+// request sends a request.
+func (w *world) request(r Request) {
+	s, t := w.peers[r.Peer], w.targets[r.Piece]
+	if s == nil || t == nil || t.build == nil {
+		w.t.Fatalf("a request without a peer or a piece: %+v", r)
+	}
+	s.pending[r] = t.build
+	w.requests++
+	s.hear(func() {
+		limit := s.spec.reqq
+		if limit == 0 {
+			limit = 250
+		}
+		switch {
+		case s.choking && s.spec.slow:
+		case s.choking || len(s.queue) >= limit:
+			s.reject(r)
+		default:
+			s.queue = append(s.queue, simRequest{r})
+			s.serve()
+		}
+	})
+}
+
+// reject answers a request with no.
+func (s *simPeer) reject(r Request) {
+	if s.spec.slow {
+		return
+	}
+	s.tell(func() {
+		delete(s.pending, r)
+		s.w.p.Rejected(s.id, r.Piece, r.Begin, s.w.now)
+	})
+}
+
+// cancel sends a cancel.
+func (s *simPeer) cancel(r Request) {
+	s.w.cancels++
+	s.hear(func() {
+		i := slices.IndexFunc(s.queue, func(q simRequest) bool { return q.Request == r })
+		if i >= s.unstoppable() {
+			s.queue = slices.Delete(s.queue, i, i+1)
+			s.reject(r)
+		}
+	})
+}
+
+// unstoppable is how many of the queued requests are answered whatever we say: what is in the socket, at least the block
+// that is being sent.
+func (s *simPeer) unstoppable() int {
+	n, held := 0, int64(0)
+	for n < len(s.queue) && (n == 0 && s.sending || held < s.spec.buffer) {
+		held += s.queue[n].Length
+		n++
+	}
+	return n
+}
+
+// serve sends the first block of the queue, and then the others.
+func (s *simPeer) serve() {
+	if s.sending || len(s.queue) == 0 || s.gone || s.silent {
+		return
+	}
+	s.sending = true
+	wait := max(0, s.halted-s.w.now)
+	s.w.after(wait+seconds(float64(s.queue[0].Length)/s.rate), func() {
+		s.sending = false
+		if s.gone || s.silent {
+			return
+		}
+		r := s.queue[0].Request
+		s.queue = s.queue[1:]
+		s.deliver(r)
+		s.serve()
+	})
+}
+
+// deliver carries a block to us, over our own line.
+func (s *simPeer) deliver(r Request) {
+	bad := s.spec.lies > 0 && s.w.rnd.Float64() < s.spec.lies
+	s.downAt = max(s.downAt, s.w.now+s.spec.rtt/2+s.w.exp(s.spec.jitter))
+	s.w.at(s.downAt, func() {
+		if s.w.spec.line > 0 {
+			s.w.line = max(s.w.line, s.w.now) + seconds(float64(r.Length)/s.w.spec.line)
+			s.downAt = max(s.downAt, s.w.line)
+			s.w.at(s.w.line, func() { s.w.block(s, r, bad) })
+			return
+		}
+		s.w.block(s, r, bad)
+	})
+}
