@@ -25,9 +25,15 @@ type Config struct {
 	Upload     bool   // serve what we hold
 	NoTrackers bool
 	NoPEX      bool
-	InFlight   int64  // bytes of incomplete pieces per torrent; 0: 64 MiB
-	Version    string // of the program, told to peers and trackers
-	Logger     *slog.Logger
+	NoDHT      bool
+	NoLSD      bool
+	Bootstrap  []string // host:port of DHT nodes to begin with; nil: well-known ones
+	StateDir   string   // where the DHT's routing table is kept between runs; empty: nowhere
+	// Limits for all torrents together, in bytes of traffic a second; 0: none.
+	DownloadLimit, UploadLimit int64
+	InFlight                   int64  // bytes of incomplete pieces per torrent; 0: 64 MiB
+	Version                    string // of the program, told to peers and trackers
+	Logger                     *slog.Logger
 }
 
 const (
@@ -42,6 +48,7 @@ type Client struct {
 	log      *slog.Logger
 	peerID   [20]byte
 	trackers *tracker.Client
+	limits   limits
 	listener net.Listener
 	ctx      context.Context //nolint:containedctx // the client's own lifetime
 	cancel   context.CancelFunc
@@ -67,6 +74,7 @@ func New(cfg Config) (*Client, error) {
 		found: make(map[metainfo.Hash]*found),
 	}
 	c.ctx, c.cancel = context.WithCancel(context.Background())
+	c.limits = limits{down: newLimiter(cfg.DownloadLimit), up: newLimiter(cfg.UploadLimit)}
 	if cfg.Listen != "" {
 		l, err := net.Listen("tcp", cfg.Listen)
 		if err != nil {
@@ -121,6 +129,15 @@ func (c *Client) port() uint16 {
 	return 0
 }
 
+// dial connects to a peer.
+func (c *Client) dial(ctx context.Context, addr string) (net.Conn, error) {
+	nc, err := new(net.Dialer).DialContext(ctx, "tcp", addr)
+	if err != nil {
+		return nil, err
+	}
+	return c.limits.wrap(c.ctx, nc), nil
+}
+
 // accept takes peers in that dial us.
 func (c *Client) accept() {
 	for {
@@ -150,7 +167,7 @@ func (c *Client) receive(nc net.Conn) {
 	ctx, cancel := context.WithTimeout(c.ctx, handshakeLimit)
 	defer cancel()
 	var t *Torrent
-	conn, err := peer.Receive(ctx, nc, func(hash [20]byte) *peer.Torrent {
+	conn, err := peer.Receive(ctx, c.limits.wrap(c.ctx, nc), func(hash [20]byte) *peer.Torrent {
 		c.mu.Lock()
 		defer c.mu.Unlock()
 		if t = c.torrents[hash]; t == nil {

@@ -18,6 +18,8 @@ type listener interface {
 	AddPeers(source string, addrs []netip.AddrPort)
 	// report is what trackers are told of us.
 	report() tracker.Request
+	// short reports whether more peers are needed soon.
+	short() bool
 }
 
 // discovery finds the peers of one torrent, by every way that the torrent allows, for as long as it runs.
@@ -44,7 +46,27 @@ func (c *Client) discover(trackers [][]string, peers []string, l listener) *disc
 			func(_ string, addrs []netip.AddrPort) { d.listener().AddPeers("tracker", addrs) }, c.log)
 		d.wg.Go(func() { d.announcer.Run(ctx) })
 	}
+	d.wg.Go(func() { d.hurry(ctx) })
 	return d
+}
+
+// lookEvery is how often it is asked whether peers are short.
+const lookEvery = 10 * time.Second
+
+// hurry has peers looked for sooner while they are short.
+func (d *discovery) hurry(ctx context.Context) {
+	tick := time.NewTicker(lookEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		if d.announcer != nil && d.listener().short() {
+			d.announcer.Want()
+		}
+	}
 }
 
 // close ends the finding; trackers are told.

@@ -126,6 +126,59 @@ func TestReadFromSeeders(t *testing.T) {
 	}
 }
 
+// A kept torrent comes whole, by itself, and each piece once.
+func TestKeepFetchesEverything(t *testing.T) {
+	data, torrent, path := content(t, 5<<20+99, 64<<10)
+	c, err := fetch.New(fetch.Config{InFlight: 8 << 20})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	store := memory(t, torrent, 64<<20)
+	x, err := c.Add(torrent, store, fetch.AddOptions{Keep: true, Peers: []string{seeder(t, torrent, path), seeder(t, torrent, path)}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	deadline := time.Now().Add(time.Minute)
+	for i := 0; i < torrent.NumPieces(); i++ {
+		for !store.Has(i) {
+			if time.Now().After(deadline) {
+				t.Fatalf("piece %d does not come: %+v", i, x.Stats().Stats)
+			}
+			time.Sleep(time.Millisecond) // polled: nobody tells of pieces that nobody waits for
+		}
+	}
+	if st := x.Stats(); st.Verified != torrent.Length || st.Downloaded > torrent.Length+torrent.Length/10 {
+		t.Fatalf("%+v", st.Stats)
+	}
+	if !bytes.Equal(readAll(t, x, torrent.Length, 1<<20), data) {
+		t.Fatal("the bytes differ")
+	}
+}
+
+// Limits are kept: what came in some seconds is what they allow, and a burst at most more.
+func TestDownloadLimit(t *testing.T) {
+	const limit = 4 << 20
+	data, torrent, path := content(t, 6<<20, 64<<10)
+	c, err := fetch.New(fetch.Config{DownloadLimit: limit})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	x, err := c.Add(torrent, memory(t, torrent, 64<<20), fetch.AddOptions{Peers: []string{seeder(t, torrent, path), seeder(t, torrent, path)}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	began := time.Now()
+	if !bytes.Equal(readAll(t, x, torrent.Length, 8<<20), data) {
+		t.Fatal("the bytes differ")
+	}
+	// Faster than the limit is wrong however fast or slow the machine is.
+	if least := time.Duration(float64(torrent.Length-1<<18) / limit * float64(time.Second)); time.Since(began) < least {
+		t.Fatalf("%d bytes came in %v, against %v at the limit", torrent.Length, time.Since(began), least)
+	}
+}
+
 func BenchmarkSequential(b *testing.B) {
 	const size = 512 << 20
 	_, torrent, path := content(b, size, 1<<20)

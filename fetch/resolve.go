@@ -28,12 +28,15 @@ func (r *resolution) report() tracker.Request {
 	return r.client.announce(r.hash, tracker.Request{Left: tracker.LeftUnknown})
 }
 
+// short implements listener: until the metadata is there, no number of peers is enough.
+func (r *resolution) short() bool { return true }
+
 // Resolve gets the metadata of a magnet link from its peers (BEP 9) and, beside them, from the links that it names. peers
 // are addresses known by hand; progress, if any, is called now and then. The discovery that it started goes on for Add.
 // It ends with ctx.
 func (c *Client) Resolve(ctx context.Context, m metainfo.Magnet, peers []string, progress func(metadata.Progress)) (*metainfo.Torrent, error) {
 	r := &resolution{client: c, hash: m.InfoHash, fetcher: metadata.New(metadata.Config{
-		InfoHash: m.InfoHash, PeerID: c.peerID, Version: c.version(), Logger: c.log,
+		InfoHash: m.InfoHash, PeerID: c.peerID, Version: c.version(), Dial: c.dial, Logger: c.log,
 	})}
 	tiers := make([][]string, 0, len(m.Trackers))
 	for _, t := range m.Trackers {

@@ -68,9 +68,26 @@ func TestResolveByTracker(t *testing.T) {
 	seeder(t, torrent, path)
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
+	announced(ctx, t, announce, torrent.InfoHash)
 	got, err := newClient(t).Resolve(ctx, metainfo.Magnet{InfoHash: torrent.InfoHash, Trackers: []string{announce}}, nil, nil)
 	if err != nil || got.Length != 1<<20 || len(got.Trackers) != 1 {
 		t.Fatalf("%+v, %v", got, err)
+	}
+}
+
+// announced waits until a tracker knows a peer of the torrent.
+func announced(ctx context.Context, t *testing.T, url string, hash metainfo.Hash) {
+	t.Helper()
+	c := tracker.NewClient(tracker.ClientOptions{})
+	defer c.Close()
+	for {
+		r, err := c.Announce(ctx, url, tracker.Request{InfoHash: hash, PeerID: [20]byte{1}, Port: 1, Event: tracker.Stopped})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if r.Seeders > 0 {
+			return
+		}
 	}
 }
 

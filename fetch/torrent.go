@@ -8,6 +8,7 @@ import (
 	"sync"
 
 	"torrentfs/fetch/metainfo"
+	"torrentfs/fetch/peer"
 	"torrentfs/fetch/swarm"
 	"torrentfs/fetch/tracker"
 )
@@ -16,6 +17,9 @@ import (
 type AddOptions struct {
 	Peers []string // host:port of peers known by hand
 	Seed  bool     // the store has it all: want nothing, serve everything
+	Keep  bool     // fetch it whole in the background, after everything that readers want
+	// Source is what peers are served from; nil: the store.
+	Source peer.Source
 }
 
 // Torrent is a torrent that the client takes part in. It reads as fs.Content.
@@ -47,7 +51,7 @@ func (c *Client) Add(t *metainfo.Torrent, store swarm.Store, opt AddOptions) (*T
 	x.swarm = swarm.New(swarm.Config{
 		Torrent: t, Store: store, PeerID: c.peerID, Port: c.port(), Version: c.version(),
 		InFlight: c.cfg.InFlight, MaxPeers: c.cfg.MaxPeers, Upload: c.cfg.Upload || opt.Seed, Seed: opt.Seed,
-		PEX: !c.cfg.NoPEX, Logger: c.log.With("torrent", t.Name),
+		Source: opt.Source, Keep: opt.Keep, PEX: !c.cfg.NoPEX, Dial: c.dial, Logger: c.log.With("torrent", t.Name),
 	})
 	if f := c.found[t.InfoHash]; f != nil { // it was a magnet link: its discovery runs already
 		delete(c.found, t.InfoHash)
@@ -70,6 +74,15 @@ func (t *Torrent) report() tracker.Request {
 	return t.client.announce(t.meta.InfoHash, tracker.Request{
 		Uploaded: st.Uploaded, Downloaded: st.Downloaded, Left: st.Left, NumWant: 100,
 	})
+}
+
+// enoughPeers is how many connections a torrent should have before it stops asking for more.
+const enoughPeers = 5
+
+// short implements listener.
+func (t *Torrent) short() bool {
+	st := t.swarm.Stats()
+	return st.Left > 0 && st.Unchoked < enoughPeers
 }
 
 // ReadAt fills p with verified bytes of the torrent from off on, or returns an error; see fs.Content.

@@ -26,6 +26,7 @@ type target struct {
 	waiters  []*want
 	class    picker.Class
 	deadline time.Duration
+	kept     bool   // fetched in the background too
 	build    *build // nil until there is room for its buffer
 }
 
@@ -151,6 +152,10 @@ func (l *loop) dismiss(t *target) {
 	if len(t.waiters) > 0 || l.demand.covered(t.index) || t.build != nil && t.build.complete() {
 		return
 	}
+	if t.kept {
+		t.urge(l, picker.Background, l.now)
+		return
+	}
 	delete(l.demand.targets, t.index)
 	if t.build != nil {
 		l.park(t)
@@ -227,4 +232,5 @@ func (l *loop) answer(t *target) {
 		}
 	}
 	delete(l.demand.targets, t.index)
+	l.keptPiece(t)
 }

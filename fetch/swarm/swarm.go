@@ -39,13 +39,15 @@ type Config struct {
 	Torrent  *metainfo.Torrent
 	Store    Store
 	PeerID   [20]byte
-	Port     uint16 // where we accept connections; 0: nowhere
-	Version  string // our client's name and version, as the extension handshake says it
-	InFlight int64  // bytes of incomplete pieces held at once; at least two pieces are
-	MaxPeers int    // connections
-	Upload   bool   // serve what we hold
-	Seed     bool   // want nothing
-	PEX      bool   // exchange peers with peers (BEP 11); a private torrent never does
+	Port     uint16      // where we accept connections; 0: nowhere
+	Version  string      // our client's name and version, as the extension handshake says it
+	InFlight int64       // bytes of incomplete pieces held at once; at least two pieces are
+	MaxPeers int         // connections
+	Upload   bool        // serve what we hold
+	Source   peer.Source // what is served; nil: Store
+	Seed     bool        // want nothing
+	Keep     bool        // fetch everything, in the background
+	PEX      bool        // exchange peers with peers (BEP 11); a private torrent never does
 	Dial     func(ctx context.Context, addr string) (net.Conn, error)
 	Logger   *slog.Logger
 }
@@ -92,7 +94,9 @@ func New(cfg Config) *Swarm {
 		Events: s.events, Done: s.done,
 	}
 	if cfg.Upload {
-		s.link.Source = cfg.Store
+		if s.link.Source = cfg.Source; cfg.Source == nil {
+			s.link.Source = cfg.Store
+		}
 	}
 	l := newLoop(s, ctx)
 	s.loop = l
@@ -155,6 +159,7 @@ type loop struct {
 	members members
 	pool    candidates
 	choker  choker
+	keeper  keeper
 	meters  meters
 }
 
@@ -164,6 +169,7 @@ func newLoop(s *Swarm, ctx context.Context) *loop {
 	l.builds = newBuilds(s.cfg)
 	l.members = newMembers(s.cfg.Torrent)
 	l.pool = newCandidates()
+	l.keeper = newKeeper(s.cfg)
 	return l
 }
 
@@ -202,6 +208,7 @@ func (l *loop) run() {
 		}
 		l.tell()
 		l.takeAhead()
+		l.keep()
 		l.activate()
 		if wake := l.request(); wake > 0 {
 			timer.Reset(max(wake-l.now, time.Millisecond))

@@ -1,0 +1,11 @@
+package picker
+
+// Owners is how many peers have a piece, whether they serve it now or not.
+func (p *Picker) Owners(index int) (n int) {
+	for _, x := range p.peers {
+		if x.has(index) {
+			n++
+		}
+	}
+	return n
+}
