@@ -10,9 +10,9 @@ import (
 // arrows are the packages and, for each, the packages of this module that it may import: docs/architecture.md draws
 // them. Tests, and packages made for tests, may reach further.
 var arrows = map[string][]string{
-	"cmd/torrentfs":  {"fs", "cache", "fetch", "fetch/metainfo", "fetch/tracker", "fetch/seed", "fetch/metadata"},
-	"fs":             {"fetch/metainfo"},
-	"cache":          {},
+	"cmd/torrentfs": {"fs", "cache", "fetch", "fetch/metainfo", "fetch/tracker", "fetch/seed", "fetch/metadata"},
+	"fs":            {"fetch/metainfo"},
+	"cache":         {},
 	"fetch": {
 		"fetch/metainfo", "fetch/swarm", "fetch/peer", "fetch/tracker", "fetch/dht", "fetch/lsd", "fetch/metadata", "fetch/web",
 	},
