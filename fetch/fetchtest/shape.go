@@ -38,9 +38,8 @@ const (
 	// linkSlack is the shortest wait worth a timer.
 	linkSlack = time.Millisecond
 
-	segment    = 1448     // bytes of payload in an Ethernet packet: the least that leaves a line as one
-	maxParcel  = 64 << 10 // bytes
-	kernelRoom = 64 << 10 // receive buffer towards the peer: its backlog waits on its side, as in life
+	segment   = 1448     // bytes of payload in an Ethernet packet: the least that leaves a line as one
+	maxParcel = 64 << 10 // bytes
 )
 
 // A Proxy is a peer's address as seen from behind a Link: what connects to it is joined to the peer.
@@ -143,7 +142,7 @@ func (p *Proxy) accept(ctx context.Context, listen net.Listener) {
 func (p *Proxy) join(ctx context.Context, reader net.Conn) {
 	defer reader.Close()
 	accepted := time.Now()
-	peer, err := (&net.Dialer{Control: small}).DialContext(ctx, "tcp", p.target)
+	peer, err := (&net.Dialer{Control: p.down.small}).DialContext(ctx, "tcp", p.target)
 	if err != nil {
 		return
 	}
@@ -338,9 +337,9 @@ func segmented(_, _ string, c syscall.RawConn) error {
 	return setInt(c, syscall.IPPROTO_TCP, syscall.TCP_MAXSEG, segment)
 }
 
-// small is segmented with a small receive buffer.
-func small(network, address string, c syscall.RawConn) error {
-	return errors.Join(segmented(network, address, c), setInt(c, syscall.SOL_SOCKET, syscall.SO_RCVBUF, kernelRoom))
+// small is segmented with a small receive buffer: a peer's backlog waits on its side of the line, as in life.
+func (l *line) small(network, address string, c syscall.RawConn) error {
+	return errors.Join(segmented(network, address, c), setInt(c, syscall.SOL_SOCKET, syscall.SO_RCVBUF, max(l.parcel(), 8<<10)))
 }
 
 func setInt(c syscall.RawConn, level, option, value int) error {

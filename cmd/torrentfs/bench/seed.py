@@ -6,7 +6,7 @@ import libtorrent as lt
 
 cfg = json.loads(sys.stdin.readline())
 sessions = []
-for address in cfg["addresses"]:
+for address, send_buffer in zip(cfg["addresses"], cfg["send_buffers"]):
     ses = lt.session({
         "listen_interfaces": address + ":0",
         "enable_dht": False, "enable_lsd": False, "enable_upnp": False, "enable_natpmp": False,
@@ -14,8 +14,7 @@ for address in cfg["addresses"]:
         "allow_multiple_connections_per_ip": True, "announce_to_all_trackers": True,
         "unchoke_slots_limit": -1, "connections_limit": 500,
         "aio_threads": 2, "hashing_threads": 1,
-        # What is in the socket can't be taken back by a cancel, so no more than a link's worth goes there.
-        "send_socket_buffer_size": cfg["send_buffer"],
+        "send_socket_buffer_size": send_buffer,
         "alert_mask": lt.alert.category_t.tracker_notification | lt.alert.category_t.error_notification,
     })
     params = lt.add_torrent_params()

@@ -29,6 +29,15 @@ type Peers struct {
 	Rate int64 // bytes a second each; 0: unlimited
 }
 
+// sendBuffer is a seeder's: as much as its link holds, as TCP would have it, since what is in the socket can't
+// be taken back by a cancel. The kernel doubles what it is told.
+func (p Peers) sendBuffer() int64 {
+	if p.Rate == 0 {
+		return 0 // the kernel's choice
+	}
+	return max(int64(float64(p.Rate)*p.RTT.Seconds()), 32<<10) / 2
+}
+
 // A swarm is the other side of one run: a tracker, seeders and what lies before them.
 type swarm struct {
 	torrent string // path of the .torrent, tracker included
@@ -58,15 +67,14 @@ func newSwarm(ctx context.Context, dir string, t *torrent, peers []Peers) (_ *sw
 		return nil, err
 	}
 
-	shaped, n, buffer := false, 0, int64(0)
+	shaped, n := false, 0
+	cfg := seedConfig{Torrent: bare, Data: t.dir}
 	for _, p := range peers {
 		n += p.N
 		shaped = shaped || p.Rate > 0 || p.RTT > 0
-		buffer = max(buffer, int64(float64(p.Rate)*p.RTT.Seconds()))
-	}
-	cfg := seedConfig{Torrent: bare, Data: t.dir}
-	if shaped {
-		cfg.SendBuffer = max(buffer/2, 64<<10) // the kernel doubles it
+		for range p.N {
+			cfg.SendBuffers = append(cfg.SendBuffers, p.sendBuffer())
+		}
 	}
 	tracker := ""
 	if !shaped {
@@ -132,11 +140,11 @@ func (s *swarm) close() {
 }
 
 type seedConfig struct {
-	Torrent    string   `json:"torrent"`
-	Data       string   `json:"data"`
-	Addresses  []string `json:"addresses"`
-	Trackers   []string `json:"trackers"`
-	SendBuffer int64    `json:"send_buffer"` // bytes; 0: the kernel's choice
+	Torrent     string   `json:"torrent"`
+	Data        string   `json:"data"`
+	Trackers    []string `json:"trackers"`
+	Addresses   []string `json:"addresses"`    // of each seeder
+	SendBuffers []int64  `json:"send_buffers"` // bytes, likewise
 }
 
 // seeders is a process with some libtorrent sessions.
