@@ -81,11 +81,7 @@ func TestOrdinaryUser(t *testing.T) {
 	}
 	needFUSE(t)
 	const nobody = 65534
-	dir, err := os.MkdirTemp("/tmp", "torrentfs-user-")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer os.RemoveAll(dir)
+	dir := publicDir(t)
 	if err := os.Chown(dir, nobody, nobody); err != nil {
 		t.Fatal(err)
 	}
@@ -134,23 +130,27 @@ func TestOrdinaryUser(t *testing.T) {
 	}
 }
 
+// publicDir returns a directory that every user can reach.
+func publicDir(t *testing.T) string {
+	t.Helper()
+	dir := t.TempDir()
+	for _, d := range []string{dir, filepath.Dir(dir)} {
+		if err := os.Chmod(d, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return dir
+}
+
 // readableBinary returns a copy of the test's program that every user may run.
 func readableBinary(t *testing.T) string {
 	t.Helper()
-	dir, err := os.MkdirTemp("/tmp", "torrentfs-bin-")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { os.RemoveAll(dir) })
 	program, err := os.ReadFile(os.Args[0])
 	if err != nil {
 		t.Fatal(err)
 	}
-	path := filepath.Join(dir, "fs.test")
+	path := filepath.Join(publicDir(t), "fs.test")
 	if err := os.WriteFile(path, program, 0o755); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.Chmod(dir, 0o755); err != nil {
 		t.Fatal(err)
 	}
 	return path

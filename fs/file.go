@@ -2,7 +2,6 @@ package fs
 
 import (
 	"context"
-	"errors"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -56,7 +55,7 @@ func (f *file) Open(_ context.Context, req *fuse.OpenRequest, resp *fuse.OpenRes
 	return newHandle(f), nil
 }
 
-// read fills p from the file's offset off, within the mount's time limit.
+// read fills p from the file's offset off, within the mount's time limit, and says in the log why it can't.
 func (f *file) read(ctx context.Context, p []byte, off int64) error {
 	limit := f.tree.readTimeout
 	l := f.late.Load()
@@ -64,11 +63,16 @@ func (f *file) read(ctx context.Context, p []byte, off int64) error {
 	if again {
 		limit = min(limit, echoTimeout)
 	}
+	req := ctx
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	defer context.AfterFunc(f.tree.life, cancel)()
 	err := f.content.ReadAt(ctx, p, f.begin+off)
-	if err != nil && !again && errors.Is(ctx.Err(), context.DeadlineExceeded) {
+	if err == nil || again || req.Err() != nil || f.tree.life.Err() != nil {
+		return err
+	}
+	f.tree.log.Warn("read failed", "file", f.path, "offset", off, "bytes", len(p), "error", err)
+	if ctx.Err() != nil {
 		f.late.Store(&lateRead{off, int64(len(p)), time.Now()})
 	}
 	return err

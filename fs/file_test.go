@@ -20,7 +20,8 @@ func (noPeers) Ahead(uint64, int64, int64, int64) {}
 
 // waiting returns a file that has no content, in a tree that nobody mounted.
 func waiting(t *testing.T) *file {
-	tree := &Tree{readTimeout: time.Minute}
+	tree := bare()
+	tree.readTimeout = time.Minute
 	tree.life, tree.abort = context.WithCancel(t.Context())
 	return &file{tree: tree, content: noPeers{}, stat: stat{size: 1 << 30}}
 }

@@ -30,14 +30,14 @@ func (h *handle) Read(ctx context.Context, req *fuse.ReadRequest, resp *fuse.Rea
 	if n <= 0 {
 		return nil
 	}
+	if err := h.file.tree.life.Err(); err != nil { // announces nothing any more
+		return errno(ctx, err)
+	}
 	data := resp.Data[:n] // made by the serving loop, of the size asked for
 	c, flushes := h.began(req.Offset, n)
 	err := h.file.read(ctx, data, req.Offset)
 	h.finished(c, flushes)
 	if err != nil {
-		if f := h.file; ctx.Err() == nil && f.tree.life.Err() == nil {
-			f.tree.log.Warn("read failed", "file", f.path, "offset", req.Offset, "bytes", n, "error", err)
-		}
 		return errno(ctx, err)
 	}
 	resp.Data = data

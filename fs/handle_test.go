@@ -97,6 +97,15 @@ func TestReleaseWithdrawsAllWindows(t *testing.T) {
 	}
 }
 
+func TestNothingIsReadOrAnnouncedAfterTheMount(t *testing.T) {
+	w := new(wish)
+	h := opened(t, w, gib)
+	h.file.tree.abort()
+	if _, err := read(t, h, 0, 128<<10); err != syscall.EIO || len(w.order) != 0 { //nolint:errorlint // as the kernel gets it
+		t.Errorf("%v, %v", err, w.order)
+	}
+}
+
 // A read that was sent before a descriptor was closed, and is served after it, announces nothing.
 func TestFlushHoldsWindowsBackUntilSomebodyReadsOn(t *testing.T) {
 	w := new(wish)

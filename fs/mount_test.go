@@ -98,7 +98,7 @@ func TestMetadata(t *testing.T) {
 			continue
 		}
 		st := info.Sys().(*syscall.Stat_t)
-		if info.Mode() != c.mode || info.Size() != c.size || uint64(st.Nlink) != c.links {
+		if info.Mode() != c.mode || info.Size() != c.size || st.Nlink != c.links {
 			t.Errorf("%q: mode %v, size %d, links %d, want %+v", c.path, info.Mode(), info.Size(), st.Nlink, c)
 		}
 		if st.Blocks != (c.size+511)/512 || st.Uid != uint32(os.Getuid()) || st.Gid != uint32(os.Getgid()) {

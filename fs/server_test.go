@@ -31,6 +31,7 @@ type serverConfig struct {
 	Options  serverOptions
 	Torrents []metainfo.Torrent
 	Gate     int64 // reads beyond this offset of a torrent wait; 0: none does
+	Heap     int64 // bytes that the server holds, as one with a cache does
 }
 
 // serverOptions are Options that can be sent to another process.
@@ -74,6 +75,7 @@ func serve() int {
 	}
 	out := json.NewEncoder(os.Stdout)
 	content := newFakeContent(cfg.Gate)
+	content.heap = make([]byte, cfg.Heap)
 	tree, err := Mount(cfg.Dir, Options{
 		ReadTimeout:   cfg.Options.ReadTimeout,
 		ReadAhead:     cfg.Options.ReadAhead,
@@ -154,6 +156,7 @@ type fakeContent struct {
 	moved  chan struct{} // closed when gate changes
 	state  reply
 	pieces []byte
+	heap   []byte
 }
 
 func newFakeContent(gate int64) *fakeContent {
