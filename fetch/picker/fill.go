@@ -6,10 +6,12 @@ import (
 )
 
 const (
-	firstBlocks = 2  // asked of a peer that has not delivered yet
-	mostFirst   = 64 // the same, when a reader waits and nobody is known better
-	idleFor     = 20 * time.Millisecond
-	idlers      = 8 // peers that look for work in vain in one Step
+	firstBlocks = 2                     // asked of a peer that has not delivered yet
+	mostFirst   = 64                    // the same, when a reader waits and nobody is known better
+	idleFor     = 20 * time.Millisecond // after which a peer that found no work looks again
+	vainLooks   = 8                     // of such peers in one Step
+	vainEvery   = 20 * time.Microsecond // one more for each that passed since the last Step
+	exactPieces = 4                     // of which it is counted who has them; of those behind it is estimated
 )
 
 // outlook is what each peer could do next, as of one Step. It is kept for its memory only, but for the count of changes.
@@ -18,6 +20,7 @@ type outlook struct {
 	partial   int           // peers among them that have some pieces and not others
 	idleTo    time.Duration // when the first of the peers that found nothing to do looks again
 	changes   int           // made to what there is to do
+	last      time.Duration // when peers last looked for work
 }
 
 // prospect is what a peer could do with one more block. Times are in seconds from now.
@@ -28,6 +31,7 @@ type prospect struct {
 	finish float64 // when it would be here
 	ready  bool    // it may be asked for one
 	counts bool    // others may rely on it
+	before int     // blocks that it could deliver before the peer in question delivers one
 }
 
 // look works out the prospects; it reports whether any peer is ready.
@@ -104,10 +108,15 @@ func (p *Picker) fill(now time.Duration) (wake time.Duration) {
 		return p.outlook.idleTo
 	}
 	wake = p.outlook.idleTo
-	for idle := 0; p.free > 0 && idle < idlers; {
+	looks := vainLooks + int((now-p.outlook.last)/vainEvery) // so that thousands that idle don't take the processor
+	p.outlook.last = now
+	for p.free > 0 {
 		best := p.outlook.soonest()
 		if best == nil {
 			break
+		}
+		if looks == 0 {
+			return now // the others' turn comes
 		}
 		pc, i, last := p.choose(best)
 		if pc != nil {
@@ -123,7 +132,7 @@ func (p *Picker) fill(now time.Duration) (wake time.Duration) {
 			break
 		}
 		x.idleTo, x.idleAt = now+idleFor, p.outlook.changes
-		idle++
+		looks--
 	}
 	return wake
 }
@@ -150,11 +159,7 @@ func (o *outlook) soonest() (best *prospect) {
 func (p *Picker) choose(s *prospect) (pc *piece, block int, last bool) {
 	x := s.peer
 	last = x.all && !x.choked
-	seeds, partial := p.outlook.others(s)
-	holders := p.outlook.partial // others that have some pieces
-	if s.counts && !x.all {
-		holders--
-	}
+	seeds, partial, exact := 0, 0, 0
 	passed := 0 // free blocks of more urgent pieces
 	for _, pc := range p.open {
 		if pc.sole == x {
@@ -168,16 +173,16 @@ func (p *Picker) choose(s *prospect) (pc *piece, block int, last bool) {
 			passed += pc.free
 			continue
 		}
-		could := seeds
-		if holders > 0 && partial > 0 {
-			n := pc.holders
-			if !x.all {
-				n--
-			}
-			could += partial * min(float64(n)/float64(holders), 1)
+		if exact == 0 {
+			seeds, partial = p.outlook.others(s)
 		}
-		left := max(int(could)-passed, 0)
-		if left >= pc.free {
+		left := seeds + partial
+		if exact++; partial > 0 && exact <= exactPieces {
+			left = seeds + p.outlook.holders(pc)
+		} else if partial > 0 {
+			left = seeds + partial*pc.holders/max(p.outlook.partial, pc.holders)
+		}
+		if left = max(left-passed, 0); left >= pc.free {
 			passed += pc.free
 			continue
 		}
@@ -188,22 +193,34 @@ func (p *Picker) choose(s *prospect) (pc *piece, block int, last bool) {
 
 // others is how many blocks the other peers could deliver before the peer would deliver one: those that have every piece,
 // and those that have some.
-func (o *outlook) others(s *prospect) (seeds, partial float64) {
+func (o *outlook) others(s *prospect) (seeds, partial int) {
 	const tie = 1e-6 // blocks: who would finish at the same time is not before
 	for i := range o.prospects {
 		y := &o.prospects[i]
+		y.before = 0
 		if y == s || !y.counts {
 			continue
 		}
-		n := math.Ceil((s.finish-y.start)*y.rate-tie) - 1
+		n := int(math.Ceil((s.finish-y.start)*y.rate-tie)) - 1
 		if n <= 0 {
 			continue
 		}
-		if y.peer.all {
+		if y.before = n; y.peer.all {
 			seeds += n
 		} else {
 			partial += n
 		}
 	}
 	return seeds, partial
+}
+
+// holders is how many blocks those of the others that have the piece, but not every piece, could deliver. Who has a piece
+// that is next must be known, or each of its holders might leave it to others that don't have it.
+func (o *outlook) holders(pc *piece) (blocks int) {
+	for i := range o.prospects {
+		if y := &o.prospects[i]; y.before > 0 && !y.peer.all && y.peer.has(pc.index) {
+			blocks += y.before
+		}
+	}
+	return blocks
 }

@@ -22,6 +22,7 @@ type world struct {
 	wakeAt time.Duration
 	check  bool // the picker's books after every step
 	steps  int
+	probe  func() // called after every step, if not nil
 
 	p     *Picker
 	spec  swarmSpec
@@ -135,6 +136,9 @@ func (w *world) step() {
 	w.activate()
 	requests, cancels, wake := w.p.Step(w.now)
 	w.steps++
+	if w.probe != nil {
+		w.probe()
+	}
 	for _, c := range cancels {
 		if s := w.peers[c.Peer]; s != nil {
 			s.cancel(c)
