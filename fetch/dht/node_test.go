@@ -35,8 +35,7 @@ func find(t testing.TB, n *Node, infoHash [20]byte, port uint16, peer netip.Addr
 	ctx, cancel := context.WithTimeout(t.Context(), testTimeout)
 	defer cancel()
 	seen := false
-	var lookup *Lookup
-	lookup = n.Lookup(infoHash, port, func(peers []netip.AddrPort) {
+	lookup := n.Lookup(infoHash, port, func(peers []netip.AddrPort) {
 		if slices.Contains(peers, peer) {
 			seen = true
 			cancel()

@@ -1,0 +1,151 @@
+package lsd
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"io"
+	"net/netip"
+	"os"
+	"os/exec"
+	"strings"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+)
+
+func TestMain(m *testing.M) {
+	if os.Getenv("LSD_TEST_PEER") != "" {
+		bePeer()
+		return
+	}
+	goleak.VerifyTestMain(m)
+}
+
+// bePeer announces a torrent, and prints the peers that it hears of, until its standard input ends.
+func bePeer() {
+	s, err := New(Config{Found: func(h [20]byte, peer netip.AddrPort) { fmt.Printf("found %x %v\n", h, peer) }})
+	if err != nil {
+		fmt.Println(err)
+		os.Exit(1)
+	}
+	s.Announce(hash, 4001)
+	io.Copy(io.Discard, os.Stdin)
+	s.Close()
+}
+
+// peer is a program in a network namespace of its own.
+type peer struct {
+	name  string
+	lines *bufio.Scanner
+}
+
+// launch runs a program in a namespace until the test ends.
+func launch(t *testing.T, ns string, env []string, argv ...string) peer {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	cmd := exec.CommandContext(ctx, "ip", append([]string{"netns", "exec", ns}, argv...)...)
+	cmd.Env = append(os.Environ(), env...)
+	cmd.Stderr = os.Stderr
+	stdin, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	stdout, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { stdin.Close(); _ = cmd.Wait(); cancel() })
+	return peer{ns, bufio.NewScanner(stdout)}
+}
+
+// expect waits for a line that the program prints.
+func (p peer) expect(t *testing.T, want string) {
+	t.Helper()
+	for p.lines.Scan() {
+		t.Logf("%s: %s", p.name, p.lines.Text())
+		if strings.Contains(p.lines.Text(), want) {
+			return
+		}
+	}
+	t.Fatalf("%s never printed %q", p.name, want)
+}
+
+// segment makes network namespaces that share a network segment, and returns their names.
+func segment(t *testing.T, n int) []string {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		t.Skip("needs root, to make network namespaces")
+	}
+	run := func(args ...string) error {
+		out, err := exec.Command("ip", args...).CombinedOutput()
+		if err != nil {
+			return fmt.Errorf("ip %s: %w: %s", strings.Join(args, " "), err, out)
+		}
+		return nil
+	}
+	must := func(args ...string) {
+		t.Helper()
+		if err := run(args...); err != nil {
+			t.Fatal(err)
+		}
+	}
+	hub := fmt.Sprintf("lsdhub%d", os.Getpid())
+	if err := run("netns", "add", hub); err != nil {
+		t.Skip("cannot make network namespaces: ", err)
+	}
+	t.Cleanup(func() { _ = run("netns", "del", hub) })
+	must("-n", hub, "link", "add", "br0", "type", "bridge", "mcast_snooping", "0")
+	must("-n", hub, "link", "set", "br0", "up")
+	var names []string
+	for i := range n {
+		ns := fmt.Sprintf("lsd%d.%d", os.Getpid(), i)
+		must("netns", "add", ns)
+		t.Cleanup(func() { _ = run("netns", "del", ns) })
+		must("-n", ns, "link", "add", "eth0", "type", "veth", "peer", "name", fmt.Sprintf("p%d", i), "netns", hub)
+		must("-n", hub, "link", "set", fmt.Sprintf("p%d", i), "master", "br0", "up")
+		must("-n", ns, "addr", "add", fmt.Sprintf("10.77.0.%d/24", i+1), "dev", "eth0")
+		must("-n", ns, "addr", "add", fmt.Sprintf("fd77::%d/64", i+1), "dev", "eth0", "nodad")
+		must("-n", ns, "link", "set", "lo", "up")
+		must("-n", ns, "link", "set", "eth0", "up")
+		names = append(names, ns)
+	}
+	return names
+}
+
+// TestSegment has two of us and a libtorrent on one network segment find each other, by both families.
+func TestSegment(t *testing.T) {
+	hosts := segment(t, 3)
+	env := []string{"LSD_TEST_PEER=1"}
+	one := launch(t, hosts[0], env, os.Args[0])
+	two := launch(t, hosts[1], env, os.Args[0])
+	// The later one is heard at once, and it hears the answer to its first announce.
+	one.expectAll(t, "10.77.0.2:4001", "[fd77::2]:4001")
+	two.expectAll(t, "10.77.0.1:4001", "[fd77::1]:4001")
+	if exec.Command("/usr/bin/python3", "-c", "import libtorrent").Run() != nil {
+		t.Skip("no libtorrent for python3")
+	}
+	other := launch(t, hosts[2], nil, "/usr/bin/python3", "-u", "testdata/libtorrent_peer.py", "10.77.0.3:4003", hash40)
+	one.expectAll(t, "10.77.0.3:4003")
+	other.expect(t, "10.77.0.1:4001")
+}
+
+// expectAll waits until the program has found all these peers, in any order.
+func (p peer) expectAll(t *testing.T, peers ...string) {
+	t.Helper()
+	missing := make(map[string]bool)
+	for _, a := range peers {
+		missing[fmt.Sprintf("found %x %s", hash, a)] = true
+	}
+	for len(missing) > 0 && p.lines.Scan() {
+		t.Logf("%s: %s", p.name, p.lines.Text())
+		delete(missing, p.lines.Text())
+	}
+	if len(missing) > 0 {
+		t.Fatalf("%s never found %v", p.name, missing)
+	}
+}
