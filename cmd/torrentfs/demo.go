@@ -17,8 +17,6 @@ import (
 
 	"github.com/dustin/go-humanize"
 	"github.com/spf13/cobra"
-
-	"torrentfs/fetch/metainfo"
 )
 
 func newDemo(logs *logFlags) *cobra.Command {
@@ -97,7 +95,9 @@ func runDemo(ctx context.Context, dir string, logs *logFlags, stdout, stderr io.
 		}
 		defer func() { err = errors.Join(err, os.Remove(dir)) }()
 	}
-	session, err := startSession(dir, []*metainfo.Torrent{swarm.torrent}, defaultMountFlags(), log)
+	flags := defaultMountFlags()
+	flags.noDHT, flags.noLSD = true, true // the swarm is here
+	session, err := startSession(dir, []source{{torrent: swarm.torrent}}, flags, "", log)
 	if err != nil {
 		return err
 	}

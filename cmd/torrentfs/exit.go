@@ -49,17 +49,28 @@ func report(w io.Writer, err error) int {
 		fmt.Fprintf(w, "%s: %s\nTry '%s --help'.\n", path, usage.msg, path)
 		return exitUsage
 	}
-	causes := []error{err}
-	if joined, ok := err.(interface{ Unwrap() []error }); ok {
-		causes = joined.Unwrap()
-	}
-	for _, cause := range causes {
+	for _, cause := range leaves(err) {
 		if errors.Is(cause, context.Canceled) { // a signal; what it cut short does not matter to who sent it
 			cause = errors.New("interrupted")
 		}
 		fmt.Fprintf(w, "torrentfs: %v\n", cause)
 	}
 	return exitFailure
+}
+
+// leaves returns the errors that errors.Join has joined in err, and in those.
+func leaves(err error) (all []error) {
+	joined, ok := err.(interface{ Unwrap() []error })
+	switch {
+	case err == nil:
+		return nil
+	case !ok || err.Error() != errors.Join(joined.Unwrap()...).Error(): // one that wraps several in words of its own
+		return []error{err}
+	}
+	for _, e := range joined.Unwrap() {
+		all = append(all, leaves(e)...)
+	}
+	return all
 }
 
 // checkVerb reports a verb that does not exist. It goes first, because cobra would otherwise complain of the

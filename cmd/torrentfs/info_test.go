@@ -19,6 +19,7 @@ func testTorrent() *metainfo.Torrent {
 	return &metainfo.Torrent{
 		Name:        "Album",
 		InfoHash:    metainfo.Hash{0x01, 0x23},
+		Info:        []byte("d9:file treede12:meta versioni2ee"), // a hybrid
 		PieceLength: 256 << 10,
 		Pieces:      make([][20]byte, 6),
 		Length:      1400000,
@@ -33,6 +34,7 @@ func testTorrent() *metainfo.Torrent {
 			{Path: "Album/one \u202esong.flac", Length: 1000000},
 			{Path: "Album/.pad/1", Offset: 1000000, Length: 310720, Padding: true},
 			{Path: "Album/two & <three>.flac", Offset: 1310720, Length: 89280},
+			{Path: "Album/link to two", Offset: 1310720, Length: 89280},
 			{Path: "Album/empty", Offset: 1400000},
 		},
 	}
@@ -140,7 +142,7 @@ func TestInfoOfMadeTorrents(t *testing.T) {
 	}
 }
 
-func TestOpenSourcesDropsRepeats(t *testing.T) {
+func TestParseSourcesDropsRepeats(t *testing.T) {
 	dir := t.TempDir()
 	var args []string
 	for _, name := range []string{"a", "b"} {
@@ -160,9 +162,9 @@ func TestOpenSourcesDropsRepeats(t *testing.T) {
 		}
 	}
 	var again []string
-	torrents, err := openSources(t.Context(), args, func(arg, first string) { again = append(again, arg, first) })
-	if err != nil || len(torrents) != 2 {
-		t.Fatal(len(torrents), err)
+	sources, err := parseSources(args, "", func(arg, first string) { again = append(again, arg, first) })
+	if err != nil || len(sources) != 2 {
+		t.Fatal(len(sources), err)
 	}
 	if want := []string{args[1], args[0], args[3], args[2]}; !slices.Equal(again, want) {
 		t.Errorf("again: %q", again)

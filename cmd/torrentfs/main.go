@@ -40,8 +40,10 @@ only what is read, and a little ahead of it, is downloaded, and every byte is ve
 		Example: `  torrentfs demo                                  see it work, without any network
   torrentfs mount file.torrent /mnt/t             mount; Ctrl-C unmounts
   torrentfs mount --daemon file.torrent /mnt/t    mount in the background
+  torrentfs mount 'magnet:?xt=urn:btih:...' /mnt/t
   torrentfs unmount /mnt/t
-  torrentfs info file.torrent                     what is in a torrent`,
+  torrentfs info file.torrent                     what is in a torrent
+  torrentfs cache ls                              what is kept on disk`,
 		SilenceErrors: true, // report prints them
 		SilenceUsage:  true,
 
@@ -63,12 +65,15 @@ only what is read, and a little ahead of it, is downloaded, and every byte is ve
 	root.Flags().BoolVar(&version, "version", false, "print the version")
 	logs.register(root)
 	root.SetHelpCommand(newHelp())
-	root.AddCommand(newMount(&logs), newUnmount(), newInfo(), newDemo(&logs), newVersion())
+	root.AddCommand(newMount(&logs), newUnmount(), newInfo(&logs), newCache(), newDemo(&logs), newVersion())
 	root.InitDefaultHelpCmd()
 	root.InitDefaultCompletionCmd()
 	for _, cmd := range root.Commands() {
 		cmd.DisableFlagsInUseLine = true // those that have some say so themselves
-		if cmd.HasSubCommands() {        // the one for completion
+		for _, sub := range cmd.Commands() {
+			sub.DisableFlagsInUseLine = true
+		}
+		if cmd.Name() == "completion" {
 			cmd.Use += " SHELL"
 			cmd.Args = func(cmd *cobra.Command, args []string) error {
 				if len(args) > 0 {

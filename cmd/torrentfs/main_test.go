@@ -11,10 +11,9 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
-
-	"github.com/spf13/cobra"
 )
 
 var update = flag.Bool("update", false, "rewrite the golden files")
@@ -25,12 +24,26 @@ const asProgram = "TORRENTFS_TEST_AS_PROGRAM"
 func TestMain(m *testing.M) {
 	switch os.Getenv(asProgram) {
 	case "":
-		os.Exit(m.Run())
+		os.Exit(runTests(m))
 	case "foreground":
 		fmt.Println(foreground(os.Stdout))
 	default:
 		main()
 	}
+}
+
+// runTests runs the tests with a cache directory of their own.
+func runTests(m *testing.M) int {
+	dir, err := os.MkdirTemp("", "torrentfs-test-cache-")
+	if err == nil {
+		err = os.Setenv("XDG_CACHE_HOME", dir)
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	defer os.RemoveAll(dir)
+	return m.Run()
 }
 
 // command returns torrentfs, to be run with args.
@@ -60,7 +73,7 @@ func runProgram(t *testing.T, args ...string) result {
 }
 
 func TestExitCodes(t *testing.T) {
-	dir := t.TempDir()
+	dir, empty := t.TempDir(), t.TempDir()
 	notTorrent := filepath.Join(dir, "notes.txt")
 	if err := os.WriteFile(notTorrent, []byte("buy milk\n"), 0o644); err != nil {
 		t.Fatal(err)
@@ -117,7 +130,12 @@ func TestExitCodes(t *testing.T) {
 		{"mount --log-file log x y", 2, `torrentfs mount: --log-file is for --daemon; in the foreground, redirect stderr: 2>log\nTry .*`},
 		{"mount nowhere.torrent " + dir, 1, `torrentfs: nowhere\.torrent: no such file.*\n`},
 		{"mount --daemon nowhere.torrent " + dir, 1, `torrentfs: nowhere\.torrent: no such file.*\n`},
-		{"mount --daemon " + magnet + " " + dir, 1, `torrentfs: magnet:\S+: magnet links are not supported yet; .*\n`},
+		{"mount --daemon magnet:?dn=x " + dir, 1, `torrentfs: magnet link has no info-hash .*\n`},
+		{"mount --log-level error --no-dht --no-lsd " + magnet + " " + empty, 1, `torrentfs: magnet:\S+: there is nobody to ask what it is: .*\n`},
+		{"mount --keep --cache-size 0 x y", 2, `torrentfs mount: --keep needs a place on disk, but --cache-size is 0\nTry .*`},
+		{"mount --upload-limit 40Mbit x y", 2, `torrentfs mount: --upload-limit: "40Mbit" is in bits, but rates are in bytes; .*\nTry .*`},
+		{"mount --resolve-timeout 0s x y", 2, `torrentfs mount: --resolve-timeout: 0s is not longer than zero\nTry .*`},
+		{"mount --dht-bootstrap x x y", 2, `torrentfs mount: --dht-bootstrap: "x" is not an address; .*\nTry .*`},
 		{"unmount", 2, `torrentfs unmount: MOUNTPOINT is missing\nTry .*`},
 		{"unmount " + dir, 1, `torrentfs: nothing is mounted at \S+\n`},
 		{"unmount " + dir + " " + dir, 1, `(torrentfs: nothing is mounted at \S+\n){2}`},
@@ -125,9 +143,22 @@ func TestExitCodes(t *testing.T) {
 		{"info " + dir + "/nowhere.torrent", 1, `torrentfs: \S+/nowhere\.torrent: no such file.*\n`},
 		{"info " + dir, 1, `torrentfs: \S+ is a directory; name a \.torrent file in it\n`},
 		{"info " + notTorrent, 1, `torrentfs: \S+notes\.txt.*\n`},
-		{"info " + magnet, 1, `torrentfs: magnet:\S+: magnet links are not supported yet; .*\n`},
-		{"info 0123456789abcdef0123456789abcdef01234567", 1, `torrentfs: \S+: bare info-hashes are not supported yet; .*\n`},
-		{"info HTTPS://host.example/x.torrent", 1, `torrentfs: \S+: http\(s\) URLs are not supported yet; .*\n`},
+		{"info magnet:?dn=x", 1, `torrentfs: magnet link has no info-hash .*\n`},
+		{"info --no-dht --no-lsd --no-trackers " + magnet, 1, `torrentfs: magnet:\S+: there is nobody to ask what it is: .*\n`},
+		{"info --no-dht --no-lsd " + magnet[len("magnet:?xt=urn:btih:"):][:40], 1, `torrentfs: \S+: there is nobody to ask what it is: .*\n`},
+		{"info --no-dht --no-lsd --resolve-timeout 100ms --peer 127.0.0.1:1 " + magnet, 1,
+			`torrentfs: magnet:\S+: not found in 100ms: .*; a longer --resolve-timeout or a --peer may help\n`},
+		{"info --no-dht --no-lsd HTTP://127.0.0.1:1/x.torrent", 1, `torrentfs: HTTP://127.0.0.1:1/x.torrent: .*refused\n`},
+		{"cache", 2, `torrentfs cache: VERB is missing\nTry 'torrentfs cache --help'\.\n`},
+		{"cache lss", 2, `torrentfs cache: there is no verb "lss"; did you mean ls\?\nTry .*`},
+		{"cache ls x", 2, `torrentfs cache ls: it takes no arguments, but there is x\nTry 'torrentfs cache ls --help'\.\n`},
+		{"cache rm", 2, `torrentfs cache rm: SOURCE is missing; --all removes everything\nTry .*`},
+		{"cache rm --all x", 2, `torrentfs cache rm: either --all or x, not both\nTry .*`},
+		{"cache rm nowhere.torrent", 1, `torrentfs: nowhere\.torrent: no such file.*\n`},
+		{"cache rm " + magnet, 1, `torrentfs: x: nothing of it is in the cache\n`},
+		{"cache verify " + magnet, 1, `torrentfs: x: nothing of it is in the cache\n`},
+		{"cache export " + magnet, 2, `torrentfs cache export: DEST is missing\nTry .*`},
+		{"cache export " + magnet + " " + empty, 1, `torrentfs: x: nothing of it is in the cache\n`},
 		{"info ftp://host.example/x.torrent", 1, `torrentfs: \S+: of URLs, only http and https can name a torrent\n`},
 		{"info file:///tmp/a%20b.torrent", 1, `torrentfs: \S+: name the file itself: '/tmp/a b\.torrent'\n`},
 	}
@@ -149,7 +180,7 @@ func TestExitCodes(t *testing.T) {
 }
 
 func TestEmptyArguments(t *testing.T) {
-	for _, args := range [][]string{{"info", ""}, {"mount", "", "x"}, {"mount", "x", ""}, {"unmount", ""}, {"demo", ""}} {
+	for _, args := range [][]string{{"info", ""}, {"mount", "", "x"}, {"mount", "x", ""}, {"unmount", ""}, {"demo", ""}, {"cache", "rm", ""}} {
 		if code := run(t.Context(), args, io.Discard, io.Discard); code != exitUsage {
 			t.Errorf("%q: exit code %d", args, code)
 		}
@@ -159,24 +190,27 @@ func TestEmptyArguments(t *testing.T) {
 // TestHelp compares what the verbs say of themselves with golden files; -update rewrites them.
 func TestHelp(t *testing.T) {
 	root := newRoot()
-	for _, cmd := range append(root.Commands(), root) {
-		if cmd.Name() == "completion" {
+	verbs := append(root.Commands(), root)
+	for _, cmd := range root.Commands() {
+		verbs = append(verbs, cmd.Commands()...)
+	}
+	for _, cmd := range verbs {
+		words := strings.Fields(cmd.CommandPath())
+		if slices.Contains(words, "completion") {
 			continue
 		}
-		t.Run(cmd.Name(), func(t *testing.T) {
-			golden(t, filepath.Join("testdata", "help", cmd.Name()+".txt"), help(t, cmd))
+		name := strings.Join(words[min(1, len(words)-1):], "-")
+		t.Run(name, func(t *testing.T) {
+			golden(t, filepath.Join("testdata", "help", name+".txt"), help(t, words[1:]))
 		})
 	}
 }
 
-func help(t *testing.T, cmd *cobra.Command) []byte {
+// help returns what the help of a verb, which may be a verb of a verb, says.
+func help(t *testing.T, verb []string) []byte {
 	t.Helper()
-	args := []string{"--help"}
-	if cmd.HasParent() {
-		args = []string{cmd.Name(), "--help"}
-	}
 	var out bytes.Buffer
-	if code := run(t.Context(), args, &out, io.Discard); code != exitOK {
+	if code := run(t.Context(), append(slices.Clone(verb), "--help"), &out, io.Discard); code != exitOK {
 		t.Fatalf("exit code %d", code)
 	}
 	for line := range strings.Lines(out.String()) {

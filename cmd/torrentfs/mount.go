@@ -2,9 +2,9 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
@@ -12,21 +12,24 @@ import (
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
-
-	"torrentfs/fetch/metainfo"
 )
 
 // mountFlags are the flags of the verbs that mount.
 type mountFlags struct {
-	peers         hostPortValue
+	networkFlags
+	storeFlags
 	listen        listenValue
 	maxPeers      countValue
-	noTrackers    bool
 	noPEX         bool
 	noUpload      bool
+	downloadLimit rateValue
+	uploadLimit   rateValue
 	memory        sizeValue
+	cacheSize     sizeValue
+	keep, letGo   bool // letGo: --keep=false, which undoes an earlier --keep
 	readAhead     sizeValue
 	readTimeout   durationValue
+	noWait        bool
 	allowOther    bool
 	allowNonEmpty bool
 }
@@ -37,26 +40,45 @@ const minMemory = 16 << 20
 // defaultMountFlags returns what a mount does when no flag says otherwise.
 func defaultMountFlags() mountFlags {
 	return mountFlags{
-		listen:      ":0",
-		maxPeers:    80,
-		memory:      256 << 20,
-		readAhead:   64 << 20,
-		readTimeout: durationValue(2 * time.Minute),
+		networkFlags: defaultNetworkFlags(),
+		listen:       ":0",
+		maxPeers:     80,
+		memory:       256 << 20,
+		cacheSize:    10e9,
+		readAhead:    64 << 20,
+		readTimeout:  durationValue(2 * time.Minute),
 	}
 }
 
 func (f *mountFlags) register(flags *pflag.FlagSet) {
-	flags.Var(&f.peers, "peer", "ask the peer at `HOST:PORT` too; may be repeated")
+	f.networkFlags.register(flags)
+	f.storeFlags.register(flags)
 	flags.Var(&f.listen, "listen", "accept peers at `ADDR`; port 0 is any free port")
 	flags.Var(&f.maxPeers, "max-peers", "be connected to at most `N` peers for each torrent")
-	flags.BoolVar(&f.noTrackers, "no-trackers", false, "don't ask trackers for peers")
 	flags.BoolVar(&f.noPEX, "no-pex", false, "don't exchange addresses of peers with peers")
 	flags.BoolVar(&f.noUpload, "no-upload", false, "give nothing back to the swarm")
+	flags.Var(&f.downloadLimit, "download-limit", "receive at most `RATE` in all, as in 5MB/s; 0 is no limit")
+	flags.Var(&f.uploadLimit, "upload-limit", "send at most `RATE` in all, as in 512KiB/s; 0 is no limit")
 	flags.Var(&f.memory, "memory", "keep pieces of up to `SIZE` in memory")
+	flags.Var(&f.cacheSize, "cache-size", "keep up to `SIZE` on disk; 0 is memory only")
+	flags.BoolVar(&f.keep, "keep", false, "fetch all in the background and never evict it; =false undoes it")
 	flags.Var(&f.readAhead, "readahead", "fetch at most `SIZE` ahead of a reader")
 	flags.Var(&f.readTimeout, "read-timeout", "fail a read that has waited for `DUR`")
+	flags.BoolVar(&f.noWait, "no-wait", false, "mount before everything is found")
 	flags.BoolVar(&f.allowOther, "allow-other", false, "let other users read the mount")
 	flags.BoolVar(&f.allowNonEmpty, "allow-non-empty", false, "mount over a directory that is not empty")
+}
+
+// check refuses what makes no sense.
+func (f *mountFlags) check(cmd *cobra.Command) error {
+	f.letGo = cmd.Flags().Changed("keep") && !f.keep && f.cacheSize > 0
+	switch {
+	case f.memory < minMemory:
+		return usagef(cmd, "--memory: %s is too little; give at least %s", byteCount(int64(f.memory)), formatSize(minMemory))
+	case f.keep && f.cacheSize == 0:
+		return usagef(cmd, "--keep needs a place on disk, but --cache-size is 0")
+	}
+	return nil
 }
 
 func newMount(logs *logFlags) *cobra.Command {
@@ -67,13 +89,17 @@ func newMount(logs *logFlags) *cobra.Command {
 		Use:   "mount [flags] SOURCE... MOUNTPOINT",
 		Short: "Mount torrents",
 		Long: `Mount shows the files of torrents below MOUNTPOINT, an empty directory, read-only. What is read is
-downloaded, verified and kept in memory. Ctrl-C or 'torrentfs unmount MOUNTPOINT' ends it.
+downloaded, verified, and kept in memory and on disk. Ctrl-C or 'torrentfs unmount MOUNTPOINT' ends it.
 
 ` + sourceHelp + `
 
+Mount waits until every torrent is found. With --no-wait or --daemon it does not: until then, the file
+` + noticeName + ` at MOUNTPOINT says how that goes, and --resolve-timeout does not count.
+
 The exit code is 0 after a clean unmount by whomever, 1 after a failure, 2 for a wrong command line.`,
 		Example: `  torrentfs mount film.torrent /mnt/t
-  torrentfs mount --memory 1GiB data1.torrent data2.torrent /mnt/t
+  torrentfs mount 'magnet:?xt=urn:btih:...' /mnt/t
+  torrentfs mount --memory 1GiB --cache-size 100GB data1.torrent data2.torrent /mnt/t
   torrentfs mount --daemon --log-file /var/log/torrentfs.log data.torrent /srv/data`,
 		Args: mountArgs,
 		ValidArgsFunction: func(_ *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
@@ -87,9 +113,10 @@ The exit code is 0 after a clean unmount by whomever, 1 after a failure, 2 for a
 		if logFile != "" && !daemon {
 			return usagef(cmd, "--log-file is for --daemon; in the foreground, redirect stderr: 2>%s", shellQuote(logFile))
 		}
-		if flags.memory < minMemory {
-			return usagef(cmd, "--memory: %s is too little; give at least %s", byteCount(int64(flags.memory)), formatSize(minMemory))
+		if err := flags.check(cmd); err != nil {
+			return err
 		}
+		flags.noWait = flags.noWait || daemon
 		stderr := cmd.ErrOrStderr()
 		if !daemon {
 			return runMount(cmd.Context(), args, flags, logs, stderr, nil)
@@ -151,17 +178,22 @@ func runMount(ctx context.Context, args []string, flags mountFlags, logs *logFla
 	ends := catchSignals(ctx)
 	defer ends.stop()
 
-	sources, dir := args[:len(args)-1], args[len(args)-1]
-	torrents, err := openSources(ends.soft, sources, func(arg, first string) {
+	names, dir := args[:len(args)-1], args[len(args)-1]
+	store := flags.openOrNone(log)
+	sources, err := parseSources(names, store.torrents(), func(arg, first string) {
 		log.Warn("the same torrent again, mounted once", "source", arg, "first", first)
 	})
 	if err != nil {
 		return err
 	}
-	s, err := startSession(dir, torrents, flags, log)
+	s, err := startSession(dir, sources, flags, store, log)
 	if err != nil {
 		return err
 	}
+	if err := s.findAll(ends, sources, screen); err != nil {
+		return errors.Join(err, s.close(ends.hard))
+	}
+	s.logMounted()
 	if ready != nil {
 		if err := ready(); err != nil {
 			_ = s.close(ends.hard) // the first error tells more
@@ -174,17 +206,33 @@ func runMount(ctx context.Context, args []string, flags mountFlags, logs *logFla
 	return s.serve(ends, screen)
 }
 
+// findAll looks for the torrents that are not known yet, and waits for them unless told not to.
+func (s *session) findAll(ends endings, sources []source, screen *screen) error {
+	if s.flags.noWait {
+		s.search(context.Background(), sources, true)
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), time.Duration(s.flags.resolveTimeout))
+	defer cancel()
+	return s.wait(ends, s.search(ctx, sources, false), screen)
+}
+
 // logMounted writes the line that tells people and scripts that the mount is ready.
-func logMounted(log *slog.Logger, dir string, torrents []*metainfo.Torrent) {
+func (s *session) logMounted() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	var hashes []string
-	for _, t := range torrents {
-		hashes = append(hashes, t.InfoHash.String())
+	for _, t := range s.torrents {
+		hashes = append(hashes, t.meta.InfoHash.String())
 	}
-	args := []any{"mountpoint", dir, "info_hash", strings.Join(hashes, ",")}
-	if len(torrents) == 1 {
-		args = append(args, "name", torrents[0].Name)
+	args := []any{"mountpoint", s.dir, "info_hash", strings.Join(hashes, ",")}
+	if len(s.torrents) == 1 {
+		args = append(args, "name", s.torrents[0].meta.Name)
 	}
-	log.Info("mounted", args...)
+	if n := len(s.searches); n > 0 {
+		args = append(args, "not_found_yet", n)
+	}
+	s.log.Info("mounted", args...)
 }
 
 // absolute returns path as it will be named after the working directory has changed.

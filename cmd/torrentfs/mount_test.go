@@ -224,7 +224,7 @@ func TestMountEndsCleanly(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			dir := t.TempDir()
-			r := startProgram(t, "msg=mounted mountpoint="+dir, "mount", "--listen=127.0.0.1:0", torrent, dir)
+			r := startProgram(t, "msg=mounted mountpoint="+dir, "mount", "--listen=127.0.0.1:0", "--no-dht", "--no-lsd", torrent, dir)
 			if info, err := os.Stat(filepath.Join(dir, "folder", "sub", "b")); err != nil || info.Size() != 5000 {
 				t.Error(info, err)
 			}
@@ -242,7 +242,7 @@ func TestMountEndsCleanly(t *testing.T) {
 
 func TestSignalEndsBlockedRead(t *testing.T) {
 	dir := t.TempDir()
-	r := startProgram(t, "msg=mounted", "mount", "--listen=127.0.0.1:0", makeTorrent(t), dir)
+	r := startProgram(t, "msg=mounted", "mount", "--listen=127.0.0.1:0", "--no-dht", "--no-lsd", makeTorrent(t), dir)
 	f, err := os.Open(filepath.Join(dir, "folder", "a"))
 	if err != nil {
 		t.Fatal(err)
@@ -263,7 +263,7 @@ func TestSignalEndsBlockedRead(t *testing.T) {
 func TestLogReaderGoesAway(t *testing.T) {
 	needFUSE(t)
 	dir := t.TempDir()
-	cmd := command("mount", "--listen=127.0.0.1:0", makeTorrent(t), dir)
+	cmd := command("mount", "--listen=127.0.0.1:0", "--no-dht", "--no-lsd", makeTorrent(t), dir)
 	stderr, err := cmd.StderrPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -292,7 +292,7 @@ func TestDaemon(t *testing.T) {
 	if err := os.Mkdir(dir, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	cmd := command("mount", "--daemon", "--listen=127.0.0.1:0", "--log-file=log", torrent, "a mountpoint") // relative to:
+	cmd := command("mount", "--daemon", "--listen=127.0.0.1:0", "--no-dht", "--no-lsd", "--log-file=log", torrent, "a mountpoint") // relative to:
 	cmd.Dir = base
 	out, err := cmd.CombinedOutput()
 	t.Cleanup(func() {

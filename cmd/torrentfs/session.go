@@ -7,6 +7,8 @@ import (
 	"log/slog"
 	"os"
 	"runtime/debug"
+	"slices"
+	"sync"
 	"time"
 
 	"github.com/dustin/go-humanize"
@@ -32,50 +34,75 @@ const (
 // session is a mount that runs: torrents, the peers that they come from, the cache that keeps their pieces, and
 // the tree that shows them.
 type session struct {
-	log      *slog.Logger
-	tree     *fs.Tree
-	cache    *cache.Cache
-	client   *fetch.Client
-	flags    mountFlags
-	torrents []*fetch.Torrent
+	// Written once, by start.
+	log    *slog.Logger
+	flags  mountFlags
+	dir    string // the mountpoint
+	store  storeDir
+	tree   *fs.Tree
+	cache  *cache.Cache
+	client *fetch.Client
+	finder finder
+
+	searching sync.WaitGroup
+	stop      context.CancelFunc // ends the searches
+
+	mu       sync.Mutex // guards what follows
+	torrents []member
+	searches []*search // that have not ended well
 }
 
-// startSession mounts the torrents on dir. The mount is usable once it returns.
-func startSession(dir string, torrents []*metainfo.Torrent, flags mountFlags, log *slog.Logger) (*session, error) {
+// member is a torrent that the mount shows.
+type member struct {
+	meta *metainfo.Torrent
+	*fetch.Torrent
+}
+
+// startSession mounts on dir those of the sources that are known; for the others, search is to be called. The mount is
+// usable once it returns.
+func startSession(dir string, sources []source, flags mountFlags, store storeDir, log *slog.Logger) (*session, error) {
 	dir, err := absolute(dir)
 	if err != nil {
 		return nil, err
 	}
-	s := &session{log: log, flags: flags}
-	if err := s.start(dir, torrents); err != nil {
+	s := &session{log: log, flags: flags, dir: dir, store: store}
+	if err := s.start(sources); err != nil {
 		ctx, cancel := context.WithTimeout(context.Background(), lastChance)
 		defer cancel()
 		return nil, errors.Join(err, s.close(ctx))
 	}
-	logMounted(log, dir, torrents)
 	return s, nil
 }
 
-func (s *session) start(dir string, torrents []*metainfo.Torrent) (err error) {
+func (s *session) start(sources []source) (err error) {
 	memory := int64(s.flags.memory)
 	limitHeap(memory)
-	if s.cache, err = cache.New(cache.Config{Memory: memory, Logger: s.log}); err != nil {
+	if s.cache, err = cache.New(s.cacheConfig()); err != nil {
 		return err
 	}
-	if s.client, err = fetch.New(fetch.Config{
-		Listen:     string(s.flags.listen),
-		MaxPeers:   int(s.flags.maxPeers),
-		Upload:     !s.flags.noUpload,
-		NoTrackers: s.flags.noTrackers,
-		NoPEX:      s.flags.noPEX,
-		InFlight:   min(maxInFlight, memory/2/int64(len(torrents))),
-		Version:    release(),
-		Logger:     s.log,
-	}); err != nil {
+	// Opening the cache's files takes a moment, which is not to pass while the mount is up and still empty.
+	for _, src := range sources {
+		if src.torrent == nil {
+			continue
+		}
+		if _, err := s.cache.Torrent(specOf(src.torrent)); err != nil {
+			return fmt.Errorf("%s: %w", src.label(), err)
+		}
+	}
+	config := s.flags.config(s.store, s.log)
+	config.Listen = string(s.flags.listen)
+	config.MaxPeers = int(s.flags.maxPeers)
+	config.Upload = !s.flags.noUpload
+	config.NoPEX = s.flags.noPEX
+	config.DownloadLimit = int64(s.flags.downloadLimit)
+	config.UploadLimit = int64(s.flags.uploadLimit)
+	config.InFlight = min(maxInFlight, memory/2/int64(len(sources)))
+	if s.client, err = fetch.New(config); err != nil {
 		return err
 	}
+	s.finder = finder{client: s.client, known: s.store.torrents(), flags: s.flags.networkFlags, log: s.log}
 	// Before any torrent is added: a mountpoint that won't do is nothing that trackers need hear of.
-	if s.tree, err = fs.Mount(dir, fs.Options{
+	if s.tree, err = fs.Mount(s.dir, fs.Options{
 		ReadTimeout:   time.Duration(s.flags.readTimeout),
 		ReadAhead:     min(int64(s.flags.readAhead), memory/2), // or the reader's own read-ahead evicts itself
 		AllowOther:    s.flags.allowOther,
@@ -84,12 +111,27 @@ func (s *session) start(dir string, torrents []*metainfo.Torrent) (err error) {
 	}); err != nil {
 		return err
 	}
-	for _, t := range torrents {
-		if err := s.add(t); err != nil {
-			return fmt.Errorf("%s: %w", printable(t.Name), err)
+	for _, src := range sources {
+		if src.torrent == nil {
+			continue
 		}
+		if err := s.add(src); err != nil {
+			return err
+		}
+		s.finder.remember(src.torrent, "")
 	}
 	return nil
+}
+
+// cacheConfig says what the cache may hold and where. What is remembered of torrents counts among what the disk holds.
+func (s *session) cacheConfig() cache.Config {
+	c := cache.Config{Memory: int64(s.flags.memory), Logger: s.log}
+	limit := int64(s.flags.cacheSize)
+	remembered := s.store.torrents().prune(min(libraryLimit, max(limit/16, 1<<20)), s.store.present)
+	if s.store != "" && limit > 0 {
+		c.Dir, c.DiskSize = string(s.store.pieces()), max(limit-remembered, 1)
+	}
+	return c
 }
 
 // heapSlack is what the heap may hold beside pieces, in bytes: connections' buffers, replies to the kernel, tables.
@@ -104,23 +146,48 @@ func limitHeap(memory int64) {
 }
 
 // add shows one more torrent in the mount.
-func (s *session) add(t *metainfo.Torrent) error {
-	store, err := s.cache.Torrent(cache.Spec{
-		InfoHash:    t.InfoHash,
-		Name:        t.Name,
-		PieceLength: t.PieceLength,
-		Length:      t.Length,
-		Hashes:      t.Pieces,
+func (s *session) add(src source) error {
+	if err := s.tryAdd(src); err != nil {
+		return fmt.Errorf("%s: %w", src.label(), err)
+	}
+	return nil
+}
+
+func (s *session) tryAdd(src source) error {
+	t := src.torrent
+	store, err := s.cache.Torrent(specOf(t))
+	if err != nil {
+		return err
+	}
+	if s.flags.keep || s.flags.letGo {
+		if err := store.Keep(s.flags.keep); err != nil {
+			return errors.Join(err, store.Close())
+		}
+	}
+	torrent, err := s.client.Add(t, store, fetch.AddOptions{
+		Peers: slices.Concat(s.flags.peers, src.magnet.Peers), Keep: s.flags.keep,
 	})
 	if err != nil {
-		return err
+		return errors.Join(err, store.Close())
 	}
-	torrent, err := s.client.Add(t, store, fetch.AddOptions{Peers: s.flags.peers})
-	if err != nil {
-		return err
+	shown, ok := src.shown()
+	if !ok {
+		s.log.Warn("the link selects files that the torrent does not have: showing all", "torrent", t.Name)
 	}
-	s.torrents = append(s.torrents, torrent)
-	return s.tree.Add(t, torrent)
+	if err := s.tree.Add(shown, torrent); err != nil {
+		return errors.Join(err, torrent.Close(), store.Close())
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.torrents = append(s.torrents, member{t, torrent})
+	return nil
+}
+
+// has says whether a torrent is in the mount.
+func (s *session) has(hash metainfo.Hash) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.ContainsFunc(s.torrents, func(t member) bool { return t.meta.InfoHash == hash })
 }
 
 // serve shows how the mount is doing until somebody unmounts it or a signal comes, and ends it then. The error is
@@ -147,6 +214,11 @@ func (s *session) serve(ends endings, screen *screen) error {
 		break
 	}
 	screen.setLine(nil)
+	return s.end(ends)
+}
+
+// end closes the session after a mount that went well, and says so.
+func (s *session) end(ends endings) error {
 	snap := s.snapshot()
 	if err := errors.Join(s.tree.Err(), s.close(ends.hard)); err != nil {
 		return err
@@ -156,17 +228,21 @@ func (s *session) serve(ends endings, screen *screen) error {
 	return nil
 }
 
-// close ends everything that start has started. When ctx ends, it waits for nothing any more: a busy mount is
-// detached and connections are dropped.
+// close ends everything that start and search have started. When ctx ends, it waits for nothing any more: a busy mount
+// is detached and connections are dropped.
 func (s *session) close(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, closing)
 	defer cancel()
 	done := make(chan error, 1)
 	go func() {
 		var errs []error
+		if s.stop != nil {
+			s.stop()
+		}
 		if s.tree != nil { // first: it ends the reads that the others would wait for
 			errs = append(errs, s.tree.Unmount(ctx))
 		}
+		s.searching.Wait()
 		if s.client != nil {
 			errs = append(errs, s.client.Close())
 		}
@@ -190,9 +266,14 @@ func (s *session) close(ctx context.Context) error {
 
 // snapshot sums up how the torrents are doing.
 func (s *session) snapshot() snapshot {
-	snap := snapshot{torrents: len(s.torrents)}
+	s.mu.Lock()
+	snap := snapshot{torrents: len(s.torrents), searches: len(s.searches)}
+	var all []fetch.Stats
 	for _, t := range s.torrents {
-		stats := t.Stats()
+		all = append(all, t.Stats())
+	}
+	s.mu.Unlock()
+	for _, stats := range all {
 		snap.connected += stats.Connected
 		snap.known += stats.Peers
 		snap.down += stats.DownRate
@@ -201,7 +282,8 @@ func (s *session) snapshot() snapshot {
 		snap.uploaded += stats.Uploaded
 		snap.waiting = append(snap.waiting, stats.Waiting...)
 	}
-	memory := s.cache.Stats()
-	snap.cached = memory.Memory - memory.InFlight - memory.Spare
+	held := s.cache.Stats()
+	snap.cached = held.Memory - held.InFlight - held.Spare
+	snap.disk = held.Disk
 	return snap
 }

@@ -1,19 +1,20 @@
 package main
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"io/fs"
 	"net/url"
 	"os"
+	"slices"
 	"strings"
 
 	"torrentfs/fetch/metainfo"
 )
 
 // sourceHelp says in the help of a verb what a SOURCE is.
-const sourceHelp = "SOURCE is a .torrent file."
+const sourceHelp = `SOURCE is a .torrent file, a magnet link, a bare info-hash, or the http or https URL of a .torrent file.
+What had to be looked for is remembered: the next time it is there at once, offline too.`
 
 // kind is what a SOURCE argument names.
 type kind int
@@ -47,41 +48,114 @@ func kindOf(arg string) kind {
 	return torrentFile
 }
 
-// openSource returns the torrent that arg names. It may wait for a network; ctx ends the wait.
-func openSource(ctx context.Context, arg string) (*metainfo.Torrent, error) {
-	switch kindOf(arg) {
-	case torrentFile:
-		return openFile(arg)
-	case magnetLink:
-		return nil, notSupported("magnet links", arg)
-	case infoHash:
-		return nil, notSupported("bare info-hashes", arg)
-	case torrentURL:
-		return nil, notSupported("http(s) URLs", arg)
-	case otherURL:
-		return nil, openOtherURL(arg)
-	}
-	panic("unreachable")
+// source is what a SOURCE argument says.
+type source struct {
+	arg    string
+	kind   kind
+	magnet metainfo.Magnet // of a bare info-hash too; of other kinds nothing
+	// torrent is nil while it is not known.
+	torrent *metainfo.Torrent
 }
 
-// openSources returns the torrents that args name, each torrent once: a torrent named again is passed to again,
-// with the argument that named it first.
-func openSources(ctx context.Context, args []string, again func(arg, first string)) ([]*metainfo.Torrent, error) {
-	var torrents []*metainfo.Torrent
+// parseSource reads an argument, and the torrent that it names if that takes no network.
+func parseSource(arg string, known library) (source, error) {
+	s := source{arg: arg, kind: kindOf(arg)}
+	var err error
+	switch s.kind {
+	case torrentFile:
+		s.torrent, err = openFile(arg)
+	case magnetLink:
+		s.magnet, err = metainfo.ParseMagnet(arg)
+	case infoHash:
+		s.magnet.InfoHash, err = metainfo.ParseHash(arg)
+	case otherURL:
+		err = openOtherURL(arg)
+	}
+	if err == nil && (s.kind == magnetLink || s.kind == infoHash) {
+		if t, err := known.get(s.magnet.InfoHash); err == nil { // or else it is looked for anew
+			s.torrent = withLink(t, s.magnet)
+		}
+	}
+	return s, err
+}
+
+// parseSources is parseSource for several. A torrent named again is left out and passed to again, with the argument
+// that named it first.
+func parseSources(args []string, known library, again func(arg, first string)) ([]source, error) {
+	var sources []source
 	first := make(map[metainfo.Hash]string)
 	for _, arg := range args {
-		t, err := openSource(ctx, arg)
+		s, err := parseSource(arg, known)
 		if err != nil {
 			return nil, err
 		}
-		if arg0, ok := first[t.InfoHash]; ok {
-			again(arg, arg0)
-			continue
+		if hash, ok := s.hash(); ok {
+			if arg0, ok := first[hash]; ok {
+				again(arg, arg0)
+				continue
+			}
+			first[hash] = arg
 		}
-		first[t.InfoHash] = arg
-		torrents = append(torrents, t)
+		sources = append(sources, s)
 	}
-	return torrents, nil
+	return sources, nil
+}
+
+// hash returns the info-hash; of a URL that was not downloaded it is not known.
+func (s *source) hash() (metainfo.Hash, bool) {
+	if s.torrent != nil {
+		return s.torrent.InfoHash, true
+	}
+	return s.magnet.InfoHash, s.kind == magnetLink || s.kind == infoHash
+}
+
+// label names the source to a person.
+func (s *source) label() string {
+	switch {
+	case s.torrent != nil:
+		return printable(s.torrent.Name)
+	case s.magnet.Name != "":
+		return printable(s.magnet.Name)
+	case s.kind == magnetLink:
+		return s.magnet.InfoHash.String()
+	}
+	return printable(s.arg)
+}
+
+// shown returns the torrent with those of its files that are to be shown: all, unless a magnet link selects some
+// (BEP 53). Indices that the torrent does not have select nothing; ok is false when that leaves no file.
+func (s *source) shown() (t *metainfo.Torrent, ok bool) {
+	if s.magnet.Select == nil {
+		return s.torrent, true
+	}
+	selected := *s.torrent
+	selected.Files = nil
+	for i, f := range s.torrent.Files {
+		if slices.ContainsFunc(s.magnet.Select, func(r metainfo.Range) bool { return r.First <= i && i <= r.Last }) {
+			selected.Files = append(selected.Files, f)
+			ok = ok || !f.Padding
+		}
+	}
+	if !ok {
+		return s.torrent, false
+	}
+	return &selected, true
+}
+
+// withLink adds to a torrent what a magnet link knows of its swarm.
+func withLink(t *metainfo.Torrent, m metainfo.Magnet) *metainfo.Torrent {
+	more := *t
+	for _, tracker := range m.Trackers {
+		if !slices.ContainsFunc(t.Trackers, func(tier []string) bool { return slices.Contains(tier, tracker) }) {
+			more.Trackers = append(slices.Clip(more.Trackers), []string{tracker})
+		}
+	}
+	for _, seed := range m.WebSeeds {
+		if !slices.Contains(t.WebSeeds, seed) {
+			more.WebSeeds = append(slices.Clip(more.WebSeeds), seed)
+		}
+	}
+	return &more
 }
 
 func openFile(path string) (*metainfo.Torrent, error) {
@@ -96,10 +170,6 @@ func openFile(path string) (*metainfo.Torrent, error) {
 		return nil, fmt.Errorf("%s is a directory; name a .torrent file in it", shellQuote(path))
 	}
 	return metainfo.Load(path)
-}
-
-func notSupported(what, arg string) error {
-	return fmt.Errorf("%s: %s are not supported yet; download the .torrent file and name that", printable(arg), what)
 }
 
 func openOtherURL(arg string) error {

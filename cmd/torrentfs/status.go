@@ -104,6 +104,7 @@ func foreground(tty *os.File) bool {
 // snapshot is what the status line tells, summed over the torrents of a mount.
 type snapshot struct {
 	torrents   int
+	searches   int     // torrents that are not found yet
 	connected  int     // peers connected
 	known      int     // peers known
 	down, up   float64 // bytes a second
@@ -111,6 +112,7 @@ type snapshot struct {
 	uploaded   int64   // bytes
 	waiting    []int   // pieces that reads wait for
 	cached     int64   // bytes of verified pieces in memory
+	disk       int64   // bytes that the cache takes on disk
 }
 
 // render returns the status line, which is plain ASCII, in at most width columns, leaving out the least important when they are few.
@@ -125,6 +127,7 @@ func (s snapshot) render(width int) string {
 		{"up " + formatRate(s.up), 1},
 		{s.waitingFor(), 3},
 		{"cache " + humanize.IBytes(uint64(s.cached)), 0},
+		{s.onDisk(), 0},
 		{"total " + humanize.IBytes(uint64(s.downloaded)), 2},
 	}
 	if s.up < 1 {
@@ -144,9 +147,18 @@ func (s snapshot) render(width int) string {
 	}
 }
 
+func (s snapshot) onDisk() string {
+	if s.disk == 0 {
+		return ""
+	}
+	return "disk " + humanize.IBytes(uint64(s.disk))
+}
+
 // waitingFor says what reads wait for.
 func (s snapshot) waitingFor() string {
 	switch n := len(s.waiting); {
+	case n == 0 && s.searches > 0:
+		return "looking for " + plural(s.searches, "torrent")
 	case n == 0:
 		return "no read waits"
 	case s.connected == 0:

@@ -44,7 +44,7 @@ func onTerminal(t *testing.T, columns uint16, ready string, env ...string) strin
 	needFUSE(t)
 	dir, torrent := t.TempDir(), makeTorrent(t)
 	master, slave := openTerminal(t, columns)
-	cmd := command("mount", "--listen=127.0.0.1:0", torrent, dir)
+	cmd := command("mount", "--listen=127.0.0.1:0", "--no-dht", "--no-lsd", torrent, dir)
 	cmd.Env = append(append(cmd.Env, "CI=", "NO_COLOR=", "TERM=xterm"), env...)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = slave, slave, slave
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true}

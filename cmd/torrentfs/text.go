@@ -56,3 +56,17 @@ func plural(n int, noun string) string {
 func formatRate(bytesPerSecond float64) string {
 	return humanize.Bytes(uint64(max(bytesPerSecond, 0))) + "/s"
 }
+
+// cut returns the beginning of a line, as much as fits into so many columns of a terminal.
+func cut(line string, columns int) string {
+	for i, r := range line {
+		columns--
+		if r >= 0x1100 { // from here on there are wide ones
+			columns--
+		}
+		if columns < 0 {
+			return line[:i]
+		}
+	}
+	return line
+}

@@ -28,6 +28,11 @@ func runAll(m *testing.M) int {
 		return 1
 	}
 	built = filepath.Join(dir, "torrentfs")
+	// For what a test runs without saying where to keep things.
+	if err := os.Setenv("XDG_CACHE_HOME", filepath.Join(dir, "cache")); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
 	return m.Run()
 }
 

@@ -37,10 +37,11 @@ type mount struct {
 	watchdog *time.Timer
 }
 
-// isolated are the flags that keep a mount from looking for peers anywhere but where the test says, and make it talk.
+// isolated are the flags that keep a mount from looking for peers anywhere but where the test says, and from finding what
+// others have downloaded, and make it talk.
 func isolated(t testing.TB) []string {
 	t.Helper()
-	flags := []string{"--listen", "127.0.0.1:0", "--log-level", "debug"}
+	flags := []string{"--listen", "127.0.0.1:0", "--log-level", "debug", "--cache-dir", t.TempDir()}
 	known := flagsIn(mountHelp(t))
 	for _, flag := range []string{"--no-dht", "--no-pex", "--no-lsd"} {
 		if known[flag] { // not every build finds peers in every way
