@@ -90,6 +90,9 @@ func (t *Torrent) ReadAt(ctx context.Context, p []byte, off int64) error {
 	return t.swarm.ReadAt(ctx, p, off)
 }
 
+// View returns bytes that are in memory in one stretch; see fs.Content.
+func (t *Torrent) View(off, n int64) (data []byte, release func(), ok bool) { return t.swarm.View(off, n) }
+
 // Ahead says what will be read soon; see fs.Content.
 func (t *Torrent) Ahead(cursor uint64, off, n, rate int64) { t.swarm.Ahead(cursor, off, n, rate) }
 

@@ -1,47 +1,34 @@
 package fs
 
 import (
-	"context"
 	"slices"
 	"strings"
-	"syscall"
+	"time"
 
 	"bazil.org/fuse"
-	fusefs "bazil.org/fuse/fs"
 )
 
 // A dir is a directory of a torrent. It doesn't change once the torrent is shown.
 type dir struct {
-	readOnly
 	stat
-	children map[string]fusefs.Node
-	entries  []fuse.Dirent // sorted by name, after . and ..
+	children map[string]node
+	listing  text
 }
 
-func (d *dir) Attr(_ context.Context, a *fuse.Attr) error {
-	d.fill(a)
-	return nil
+func (d *dir) attr(a *fuse.Attr) { d.fill(a) }
+
+func (d *dir) lookup(name string) (child node, valid time.Duration) {
+	return d.children[name], lasting
 }
 
-func (d *dir) Lookup(_ context.Context, req *fuse.LookupRequest, resp *fuse.LookupResponse) (fusefs.Node, error) {
-	n, ok := d.children[req.Name]
-	if !ok {
-		return nil, syscall.ENOENT
-	}
-	resp.EntryValid = lasting
-	return n, nil
-}
-
-// Open lets the kernel keep the listing.
-func (d *dir) Open(_ context.Context, _ *fuse.OpenRequest, resp *fuse.OpenResponse) (fusefs.Handle, error) {
+// open lets the kernel keep the listing.
+func (d *dir) open(_ *fuse.OpenRequest, resp *fuse.OpenResponse) opened {
 	resp.Flags |= fuse.OpenKeepCache | fuse.OpenCacheDir
-	return d, nil
+	return d.listing
 }
 
-func (d *dir) ReadDirAll(context.Context) ([]fuse.Dirent, error) { return d.entries, nil }
-
-// list returns the entries of a directory, itself and its parent first, the others by name.
-func list(children map[string]fusefs.Node, self, parent uint64) []fuse.Dirent {
+// list returns the listing of a directory as the kernel reads it, itself and its parent first, the others by name.
+func list(children map[string]node, self, parent uint64) (listing text) {
 	entries := make([]fuse.Dirent, 0, 2+len(children))
 	entries = append(entries,
 		fuse.Dirent{Inode: self, Type: fuse.DT_Dir, Name: "."},
@@ -59,5 +46,8 @@ func list(children map[string]fusefs.Node, self, parent uint64) []fuse.Dirent {
 		entries = append(entries, e)
 	}
 	slices.SortFunc(entries[2:], func(a, b fuse.Dirent) int { return strings.Compare(a.Name, b.Name) })
-	return entries
+	for _, e := range entries {
+		listing = fuse.AppendDirent(listing, e)
+	}
+	return listing
 }

@@ -21,9 +21,9 @@ func TestErrno(t *testing.T) {
 	}{
 		{"success", going, nil, nil},
 		{"success in spite of an interrupt", interrupted, nil, nil},
-		{"interrupt", interrupted, context.Canceled, context.Canceled},
-		{"wrapped interrupt", interrupted, fmt.Errorf("read: %w", context.Canceled), context.Canceled},
-		{"failure during an interrupt", interrupted, io.ErrUnexpectedEOF, context.Canceled},
+		{"interrupt", interrupted, context.Canceled, syscall.EINTR},
+		{"wrapped interrupt", interrupted, fmt.Errorf("read: %w", context.Canceled), syscall.EINTR},
+		{"failure during an interrupt", interrupted, io.ErrUnexpectedEOF, syscall.EINTR},
 		{"time-out", going, context.DeadlineExceeded, syscall.EIO},
 		{"unmount", going, context.Canceled, syscall.EIO},
 		{"wrapped unmount", going, fmt.Errorf("read: %w", context.Canceled), syscall.EIO},

@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"bazil.org/fuse"
-	fusefs "bazil.org/fuse/fs"
 )
 
 const (
@@ -19,7 +18,6 @@ const (
 
 // A file is a file of a torrent.
 type file struct {
-	readOnly
 	stat
 	tree    *Tree
 	content Content
@@ -37,26 +35,32 @@ type lateRead struct {
 	at     time.Time
 }
 
-func (f *file) Attr(_ context.Context, a *fuse.Attr) error {
-	f.fill(a)
-	return nil
-}
+func (f *file) attr(a *fuse.Attr) { f.fill(a) }
 
-// Open keeps what the kernel has cached: the content never changes. A program that asks for direct reads gets
+// open keeps what the kernel has cached: the content never changes. A program that asks for direct reads gets
 // them from the kernel's plain code for that; otherwise a read that waits could not even be killed.
-func (f *file) Open(_ context.Context, req *fuse.OpenRequest, resp *fuse.OpenResponse) (fusefs.Handle, error) {
-	if !req.Flags.IsReadOnly() {
-		return nil, errReadOnly
-	}
+func (f *file) open(req *fuse.OpenRequest, resp *fuse.OpenResponse) opened {
 	resp.Flags |= fuse.OpenKeepCache
 	if req.Flags&syscall.O_DIRECT != 0 {
 		resp.Flags |= fuse.OpenDirectIO
 	}
-	return newHandle(f), nil
+	return newHandle(f)
+}
+
+// view returns bytes of the file that are at hand in one stretch, until release is called. After the end of the mount
+// there are none.
+func (f *file) view(off, n int64) (data []byte, release func(), ok bool) {
+	if f.tree.life.Err() != nil {
+		return nil, nil, false
+	}
+	return f.content.View(f.begin+off, n)
 }
 
 // read fills p from the file's offset off, within the mount's time limit, and says in the log why it can't.
 func (f *file) read(ctx context.Context, p []byte, off int64) error {
+	if err := f.tree.life.Err(); err != nil {
+		return err
+	}
 	limit := f.tree.readTimeout
 	l := f.late.Load()
 	again := l != nil && off < l.off+l.n && l.off < off+int64(len(p)) && time.Since(l.at) < echo

@@ -16,6 +16,8 @@ func (noPeers) ReadAt(ctx context.Context, _ []byte, _ int64) error {
 	return ctx.Err()
 }
 
+func (noPeers) View(int64, int64) ([]byte, func(), bool) { return nil, nil, false }
+
 func (noPeers) Ahead(uint64, int64, int64, int64) {}
 
 // waiting returns a file that has no content, in a tree that nobody mounted.

@@ -1,11 +1,8 @@
 package fs
 
 import (
-	"context"
 	"sync"
 	"time"
-
-	"bazil.org/fuse"
 )
 
 // A handle is an open file: one for every open, shared by those who inherited or duplicated it.
@@ -23,32 +20,11 @@ func newHandle(f *file) *handle {
 	return &handle{file: f, ahead: newReadahead(f.size, f.piece, f.tree.readAhead)}
 }
 
-// Read answers with all the bytes asked for that the file has, or with an error. A shorter answer would make
-// the kernel believe that the file ends there.
-func (h *handle) Read(ctx context.Context, req *fuse.ReadRequest, resp *fuse.ReadResponse) error {
-	n := min(int64(req.Size), h.file.size-req.Offset)
-	if n <= 0 {
-		return nil
-	}
-	if err := h.file.tree.life.Err(); err != nil { // announces nothing any more
-		return errno(ctx, err)
-	}
-	data := resp.Data[:n] // made by the serving loop, of the size asked for
-	c, flushes := h.began(req.Offset, n)
-	err := h.file.read(ctx, data, req.Offset)
-	h.finished(c, flushes)
-	if err != nil {
-		return errno(ctx, err)
-	}
-	resp.Data = data
-	return nil
-}
-
 // began tells Content what is likely to follow a read before that read waits, so that both are fetched at once.
 func (h *handle) began(off, n int64) (c *cursor, flushes int) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if h.released {
+	if h.released || h.file.tree.life.Err() != nil {
 		return nil, 0
 	}
 	limit := h.file.tree.windowLimit()
@@ -73,28 +49,26 @@ func (h *handle) finished(c *cursor, flushes int) {
 	}
 }
 
-// Flush is called whenever a descriptor of the file is closed, and withdraws all windows: the Release of the
+// flush is called whenever a descriptor of the file is closed, and withdraws all windows: the Release of the
 // last one may be long in coming, since the kernel holds it back while a read is under way, even one that it
 // made ahead for a program that has been killed.
 //
 // There may be other descriptors, whose reads announce what they need again, but not the first: it may have
 // been sent before the Flush and overtaken by it. A second one can only come from somebody alive.
-func (h *handle) Flush(context.Context, *fuse.FlushRequest) error {
+func (h *handle) flush() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.flushes++
 	h.held = true
 	h.withdraw()
-	return nil
 }
 
-// Release is called when the last descriptor and the last mapping of the file are gone.
-func (h *handle) Release(context.Context, *fuse.ReleaseRequest) error {
+// release is called when the last descriptor and the last mapping of the file are gone.
+func (h *handle) release() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.released = true
 	h.withdraw()
-	return nil
 }
 
 // withdraw takes all windows back. It is called with mu held.

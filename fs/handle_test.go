@@ -5,8 +5,6 @@ import (
 	"errors"
 	"syscall"
 	"testing"
-
-	"bazil.org/fuse"
 )
 
 // wish keeps what Ahead was told.
@@ -24,6 +22,8 @@ func (w *wish) ReadAt(_ context.Context, p []byte, off int64) error {
 	return w.err
 }
 
+func (w *wish) View(int64, int64) ([]byte, func(), bool) { return nil, nil, false }
+
 func (w *wish) Ahead(cursor uint64, off, n, rate int64) {
 	w.order = append(w.order, "ahead")
 	w.windows[cursor] = span{off, n, rate}
@@ -32,8 +32,8 @@ func (w *wish) Ahead(cursor uint64, off, n, rate int64) {
 	}
 }
 
-// opened returns an open file of a tree that nobody mounted; it begins at 1000 in its torrent.
-func opened(t *testing.T, w *wish, size int64) *handle {
+// openFile returns an open file of a tree that nobody mounted; it begins at 1000 in its torrent.
+func openFile(t *testing.T, w *wish, size int64) *handle {
 	w.windows = make(map[uint64]span)
 	tree := bare()
 	tree.readTimeout, tree.readAhead = patient, 64*mib
@@ -41,15 +41,23 @@ func opened(t *testing.T, w *wish, size int64) *handle {
 	return newHandle(&file{tree: tree, content: w, stat: stat{size: size}, begin: 1000, piece: mib})
 }
 
-// read reads as the serving loop does.
+// read reads as the server does.
 func read(t *testing.T, h *handle, off int64, n int) ([]byte, error) {
-	resp := &fuse.ReadResponse{Data: make([]byte, 0, n)}
-	err := h.Read(t.Context(), &fuse.ReadRequest{Offset: off, Size: n}, resp)
-	return resp.Data, err
+	p := make([]byte, max(0, min(int64(n), h.file.size-off)))
+	if len(p) == 0 {
+		return nil, nil
+	}
+	c, flushes := h.began(off, int64(len(p)))
+	err := errno(t.Context(), h.file.read(t.Context(), p, off))
+	h.finished(c, flushes)
+	if err != nil {
+		p = nil
+	}
+	return p, err
 }
 
 func TestReadAnswersAllOfIt(t *testing.T) {
-	h := opened(t, new(wish), 300_001)
+	h := openFile(t, new(wish), 300_001)
 	for _, c := range []struct{ off, n, want int64 }{
 		{0, 4096, 4096}, {5, 131072, 131072}, {299_999, 4096, 2}, {300_000, 1, 1}, {300_001, 1, 0}, {1 << 40, 4096, 0},
 	} {
@@ -58,7 +66,7 @@ func TestReadAnswersAllOfIt(t *testing.T) {
 			t.Errorf("%+v: %d bytes, %v", c, len(data), err)
 		}
 	}
-	h = opened(t, &wish{err: errors.New("no")}, 300_001)
+	h = openFile(t, &wish{err: errors.New("no")}, 300_001)
 	if data, err := read(t, h, 0, 4096); err != syscall.EIO || len(data) != 0 { //nolint:errorlint // as the kernel gets it
 		t.Errorf("%d bytes, %v", len(data), err)
 	}
@@ -66,7 +74,7 @@ func TestReadAnswersAllOfIt(t *testing.T) {
 
 func TestAheadIsToldBeforeTheReadWaits(t *testing.T) {
 	w := new(wish)
-	h := opened(t, w, gib)
+	h := openFile(t, w, gib)
 	if _, err := read(t, h, 0, 128<<10); err != nil {
 		t.Fatal(err)
 	}
@@ -82,7 +90,7 @@ func TestAheadIsToldBeforeTheReadWaits(t *testing.T) {
 
 func TestReleaseWithdrawsAllWindows(t *testing.T) {
 	w := new(wish)
-	h := opened(t, w, 8*gib)
+	h := openFile(t, w, 8*gib)
 	for i := range int64(3) {
 		for j := range int64(40) {
 			_, _ = read(t, h, i*gib+j*128*kib, 128<<10)
@@ -91,7 +99,7 @@ func TestReleaseWithdrawsAllWindows(t *testing.T) {
 	if len(w.windows) != 3 || h.file.tree.windows.Load() != 3 {
 		t.Errorf("%v", w.windows)
 	}
-	_ = h.Release(t.Context(), nil)
+	h.release()
 	if len(w.windows) != 0 || h.file.tree.windows.Load() != 0 {
 		t.Errorf("%v", w.windows)
 	}
@@ -99,7 +107,7 @@ func TestReleaseWithdrawsAllWindows(t *testing.T) {
 
 func TestNothingIsReadOrAnnouncedAfterTheMount(t *testing.T) {
 	w := new(wish)
-	h := opened(t, w, gib)
+	h := openFile(t, w, gib)
 	h.file.tree.abort()
 	if _, err := read(t, h, 0, 128<<10); err != syscall.EIO || len(w.order) != 0 { //nolint:errorlint // as the kernel gets it
 		t.Errorf("%v, %v", err, w.order)
@@ -109,9 +117,9 @@ func TestNothingIsReadOrAnnouncedAfterTheMount(t *testing.T) {
 // A read that was sent before a descriptor was closed, and is served after it, announces nothing.
 func TestFlushHoldsWindowsBackUntilSomebodyReadsOn(t *testing.T) {
 	w := new(wish)
-	h := opened(t, w, gib)
+	h := openFile(t, w, gib)
 	late, flushes := h.began(0, 128*kib)
-	_ = h.Flush(t.Context(), nil)
+	h.flush()
 	if len(w.windows) != 0 {
 		t.Fatalf("after the flush: %v", w.windows)
 	}
@@ -131,14 +139,13 @@ func BenchmarkHandleRead(b *testing.B) {
 	tree.readTimeout, tree.readAhead = patient, 64*mib
 	tree.life, tree.abort = context.WithCancel(b.Context())
 	h := newHandle(&file{tree: tree, content: nothing{}, stat: stat{size: 1 << 60}, piece: mib})
-	resp := &fuse.ReadResponse{Data: make([]byte, 0, 128<<10)}
 	b.ReportAllocs()
 	off := int64(0)
 	for b.Loop() {
-		resp.Data = resp.Data[:0]
-		if err := h.Read(b.Context(), &fuse.ReadRequest{Offset: off, Size: 128 << 10}, resp); err != nil {
-			b.Fatal(err)
-		}
+		c, flushes := h.began(off, 128<<10)
+		_, release, _ := h.file.view(off, 128<<10)
+		release()
+		h.finished(c, flushes)
 		off += 128 << 10
 	}
 }
@@ -147,4 +154,5 @@ func BenchmarkHandleRead(b *testing.B) {
 type nothing struct{}
 
 func (nothing) ReadAt(context.Context, []byte, int64) error { return nil }
+func (nothing) View(int64, int64) ([]byte, func(), bool)    { return nil, func() {}, true }
 func (nothing) Ahead(uint64, int64, int64, int64)           {}

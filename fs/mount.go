@@ -5,7 +5,7 @@
 // content: bytes come from a Content, and only a read of a file asks for them. Metadata (stat, readdir) is
 // answered from the torrents' file lists alone.
 //
-// A read is served by handle.Read; the policy of read-ahead is readahead.go.
+// Requests are answered by loop.answer (serve.go), a read by loop.read; the policy of read-ahead is readahead.go.
 package fs
 
 import (
@@ -17,7 +17,6 @@ import (
 	"time"
 
 	"bazil.org/fuse"
-	fusefs "bazil.org/fuse/fs"
 )
 
 // Content is where the bytes of one torrent come from.
@@ -25,6 +24,8 @@ type Content interface {
 	// ReadAt fills p with verified bytes of the torrent beginning at off, or returns an error: a partial read
 	// never counts as success. It returns soon after ctx ends, and doesn't touch p afterwards.
 	ReadAt(ctx context.Context, p []byte, off int64) error
+	// View returns the n bytes at off if they are in memory in one stretch, until release is called. It never blocks.
+	View(off, n int64) (data []byte, release func(), ok bool)
 	// Ahead says that the bytes [off, off+n) of the torrent are likely to be read soon, in order, at rate
 	// bytes a second (0: as fast as they come). It replaces what the same cursor said before; n == 0
 	// withdraws it. Cursors are unique in the process. It never blocks.
@@ -138,8 +139,7 @@ func Mount(dir string, opt Options) (*Tree, error) {
 
 // serve answers the kernel until the connection ends.
 func (t *Tree) serve(conn *fuse.Conn, watch *watch) {
-	err := fusefs.New(conn, nil).Serve(t.root)
-	t.abort()
+	err := newLoop(t, conn).run()
 	close(t.served)
 	watch.stop()
 	conn.Close()

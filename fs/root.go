@@ -1,17 +1,14 @@
 package fs
 
 import (
-	"context"
 	"fmt"
 	"os"
 	"strings"
 	"sync"
-	"syscall"
 	"time"
 	"unicode/utf8"
 
 	"bazil.org/fuse"
-	fusefs "bazil.org/fuse/fs"
 
 	"torrentfs/fetch/metainfo"
 )
@@ -21,12 +18,11 @@ const brief = time.Second
 
 // A root is the root of the tree, the one directory that changes: torrents and notices come and go.
 type root struct {
-	readOnly
 	made time.Time
 
 	mu       sync.RWMutex // over what follows
-	children map[string]fusefs.Node
-	entries  []fuse.Dirent // nil: to be made again
+	children map[string]node
+	listing  text // nil: to be made again
 	torrents map[metainfo.Hash]string
 	notices  map[string]*notice
 	dirs     uint32
@@ -37,16 +33,14 @@ type root struct {
 func newRoot(made time.Time) *root {
 	return &root{
 		made:     made,
-		children: make(map[string]fusefs.Node),
+		children: make(map[string]node),
 		torrents: make(map[metainfo.Hash]string),
 		notices:  make(map[string]*notice),
 	}
 }
 
-func (r *root) Root() (fusefs.Node, error) { return r, nil }
-
-// Statfs shows a full disk that holds all the torrents' bytes.
-func (r *root) Statfs(_ context.Context, _ *fuse.StatfsRequest, resp *fuse.StatfsResponse) error {
+// statfs shows a full disk that holds all the torrents' bytes.
+func (r *root) statfs(resp *fuse.StatfsResponse) {
 	const block = 4096
 	r.mu.RLock()
 	defer r.mu.RUnlock()
@@ -54,43 +48,37 @@ func (r *root) Statfs(_ context.Context, _ *fuse.StatfsRequest, resp *fuse.Statf
 	resp.Blocks = uint64(r.bytes+block-1) / block
 	resp.Files = uint64(r.files)
 	resp.Namelen = maxName
-	return nil
 }
 
-func (r *root) Attr(_ context.Context, a *fuse.Attr) error {
+func (r *root) attr(a *fuse.Attr) {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
 	s := stat{inode: rootInode, mode: os.ModeDir | 0o555, links: 2 + r.dirs, mtime: r.made}
 	s.fill(a)
 	a.Valid = brief
-	return nil
 }
 
-func (r *root) Lookup(_ context.Context, req *fuse.LookupRequest, resp *fuse.LookupResponse) (fusefs.Node, error) {
+func (r *root) lookup(name string) (child node, valid time.Duration) {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
-	n, ok := r.children[req.Name]
-	if !ok {
-		return nil, syscall.ENOENT
+	child = r.children[name]
+	if _, ok := child.(*notice); ok {
+		return child, brief
 	}
-	resp.EntryValid = lasting
-	if _, ok := n.(*notice); ok {
-		resp.EntryValid = brief
-	}
-	return n, nil
+	return child, lasting
 }
 
-func (r *root) ReadDirAll(context.Context) ([]fuse.Dirent, error) {
+func (r *root) open(*fuse.OpenRequest, *fuse.OpenResponse) opened {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.entries == nil {
-		r.entries = list(r.children, rootInode, rootInode)
+	if r.listing == nil {
+		r.listing = list(r.children, rootInode, rootInode)
 	}
-	return r.entries, nil
+	return r.listing
 }
 
 // add shows a torrent's file or folder under its name, or under one near it if that is taken.
-func (r *root) add(t *metainfo.Torrent, n fusefs.Node, files int) error {
+func (r *root) add(t *metainfo.Torrent, n node, files int) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if name, ok := r.torrents[t.InfoHash]; ok {
@@ -99,7 +87,7 @@ func (r *root) add(t *metainfo.Torrent, n fusefs.Node, files int) error {
 	name := r.free(t.Name, !t.MultiFile)
 	r.children[name] = n
 	r.torrents[t.InfoHash] = name
-	r.entries = nil
+	r.listing = nil
 	r.bytes += t.Length
 	r.files += files
 	if t.MultiFile {
@@ -126,7 +114,7 @@ func (r *root) setNotice(name string, text func() []byte) {
 		r.notices[name] = n
 		r.children[n.name] = n
 	}
-	r.entries = nil
+	r.listing = nil
 }
 
 // maxName is the longest file name in bytes.

@@ -6,8 +6,6 @@ import (
 	"strings"
 	"time"
 
-	fusefs "bazil.org/fuse/fs"
-
 	"torrentfs/fetch/metainfo"
 )
 
@@ -15,7 +13,7 @@ import (
 // "name (2).ext", in the order of the calls. A torrent can be added once.
 func (t *Tree) Add(mi *metainfo.Torrent, c Content) error {
 	b := builder{tree: t, meta: mi, content: c, mtime: mtime(mi.Created, t.root.made)}
-	b.top = dir{stat: stat{inode: rootInode}, children: make(map[string]fusefs.Node, 1)}
+	b.top = dir{stat: stat{inode: rootInode}, children: make(map[string]node, 1)}
 	for i := range mi.Files {
 		if err := b.add(&mi.Files[i]); err != nil {
 			return err
@@ -106,7 +104,7 @@ func (b *builder) dir(path string) (*dir, error) {
 func (b *builder) newDir(path string) *dir {
 	return &dir{
 		stat:     stat{inode: inode(b.meta.InfoHash, path), mode: os.ModeDir | 0o555, links: 2, mtime: b.mtime},
-		children: make(map[string]fusefs.Node),
+		children: make(map[string]node),
 	}
 }
 
@@ -114,7 +112,7 @@ func (b *builder) newDir(path string) *dir {
 func (b *builder) list(d *dir) {
 	for _, n := range d.children {
 		if sub, ok := n.(*dir); ok {
-			sub.entries = list(sub.children, sub.inode, d.inode)
+			sub.listing = list(sub.children, sub.inode, d.inode)
 			b.list(sub)
 		}
 	}

@@ -41,6 +41,19 @@ func (s *Swarm) ReadAt(ctx context.Context, p []byte, off int64) error {
 	return s.await(ctx, p, off, missing)
 }
 
+// View returns the n bytes at off if they lie in one piece that is in memory, until release is called. It never blocks.
+func (s *Swarm) View(off, n int64) (data []byte, release func(), ok bool) {
+	length := s.cfg.Torrent.PieceLength
+	if n <= 0 || off < 0 || off+n > s.cfg.Torrent.Length || off/length != (off+n-1)/length {
+		return nil, nil, false
+	}
+	data, release, ok = s.store.Get(int(off / length))
+	if !ok {
+		return nil, nil, false
+	}
+	return data[off%length:][:n], release, true
+}
+
 // place copies the part of a piece that a read of p at off wants.
 func place(p []byte, off int64, data []byte, piece int, pieceLength int64) {
 	at := int64(piece)*pieceLength - off // of the piece's first byte within p
