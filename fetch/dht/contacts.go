@@ -80,10 +80,10 @@ func (c *contacts) up(n contact, now time.Time) bool {
 	return ok && k.contact == n && now.Sub(k.at) < fresh
 }
 
-// know says whether there is a node at an address that answered lately.
-func (c *contacts) know(a netip.AddrPort, now time.Time) bool {
+// know says whether a node at an address answered within a while.
+func (c *contacts) know(a netip.AddrPort, within time.Duration) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	k, ok := c.by[desk(a)]
-	return ok && k.addr == a && now.Sub(k.at) < fresh
+	return ok && k.addr == a && time.Since(k.at) < within
 }

@@ -25,9 +25,15 @@ const (
 	// patience is how long an answer is awaited.
 	patience = 2 * time.Second
 
+	tendEvery    = time.Minute     // between two looks at the routing table
+	refreshEvery = 5 * time.Minute // between two searches to fill it
+	few          = 4               // nodes that are up; with less there is no waiting for refreshEvery
+
 	greeters   = 4
 	greetRate  = 4 // a second
 	greetBurst = 16
+	// lately is how long after an answer a node isn't asked again whether it is there.
+	lately = 6 * time.Minute
 )
 
 // family is the node in one of the two networks, IPv4's and IPv6's: each has its own socket, id and table (BEP 32).
@@ -40,6 +46,7 @@ type family struct {
 	store    *store
 	hosts    *hosts
 	other    *family // nil if there is none
+	near     bool    // the latest refresh was near our id; for keep alone
 	greet    chan netip.AddrPort
 	manners  *rate.Limiter // of greetings
 
@@ -48,12 +55,12 @@ type family struct {
 	searches sync.RWMutex
 }
 
-// session is one server of the library, which has one id for its whole life.
+// session is one server of the library, which has one id for its whole life, and forgets no node that once answered.
 type session struct {
-	id         [idSize]byte
-	server     *lib.Server
-	line       *line
-	maintained chan struct{} // closed when the upkeep of the table has ended; nil until it begins
+	id     [idSize]byte
+	server *lib.Server
+	line   *line
+	begun  time.Time
 }
 
 func newFamily(conn net.PacketConn, six bool, cfg *Config, readOnly *atomic.Bool, hosts *hosts) *family {
@@ -87,7 +94,7 @@ func (f *family) begin(id [idSize]byte, nodes []contact) error {
 		})
 	}
 	f.guard.line.Store(l)
-	f.session.Store(&session{id: id, server: server, line: l})
+	f.session.Store(&session{id, server, l, time.Now()})
 	return nil
 }
 
@@ -96,9 +103,6 @@ func (s *session) end() {
 	s.line.hangUp()
 	s.server.Close()
 	<-s.line.down
-	if s.maintained != nil {
-		<-s.maintained
-	}
 }
 
 // run keeps the family's place in the network until ctx ends.
@@ -116,34 +120,63 @@ func (f *family) run(ctx context.Context) {
 	f.searches.Unlock()
 }
 
-// keep joins the network, again whenever it is lost.
+// keep joins the network, and looks after the routing table: the library's own upkeep is without bounds.
 func (f *family) keep(ctx context.Context) {
-	const most = time.Minute
-	for pause := time.Second; ; pause = min(2*pause, most) {
-		if len(f.up()) < 4 {
-			target := f.session.Load().id
-			f.search(ctx, target, findNode, krpc.MsgArgs{Target: target, Want: f.want()}, func(*krpc.Return) {})
+	var searched time.Time
+	for pause := time.Second; ; pause = min(2*pause, tendEvery) {
+		if len(f.up()) < few || time.Since(searched) >= refreshEvery {
+			searched = time.Now()
+			f.refresh(ctx)
 		}
 		if ctx.Err() != nil {
 			return
 		}
-		// The library's upkeep leaks when it finds the table empty; no table gets empty again.
-		if s := f.session.Load(); s.maintained == nil && s.server.NumNodes() > 0 {
-			s.maintained = make(chan struct{})
-			go func() {
-				defer close(s.maintained)
-				s.server.TableMaintainer()
-			}()
-		}
-		f.move()
-		if len(f.up()) >= 4 {
-			pause = most
+		f.check()
+		f.renew()
+		if len(f.up()) >= few {
+			pause = tendEvery
 		}
 		select {
 		case <-ctx.Done():
 			return
 		case <-time.After(pause):
 		}
+	}
+}
+
+// refresh looks for nodes, near our id and far from it by turns. Those that answer get into the routing table.
+func (f *family) refresh(ctx context.Context) {
+	target := f.session.Load().id
+	if f.near = !f.near; !f.near {
+		target = krpc.RandomNodeID()
+	}
+	f.search(ctx, target, findNode, krpc.MsgArgs{Target: target, Want: f.want()}, func(*krpc.Return) {})
+}
+
+// check has the nodes asked that have not answered for a while.
+func (f *family) check() {
+	for _, n := range f.table() {
+		f.meet(n.addr)
+	}
+}
+
+// renew begins another session when many in the routing table are gone, or when our id doesn't fit the address that
+// others see us at (BEP 42): the new one begins with those that are up. It waits for a time without searches.
+func (f *family) renew() {
+	old := f.session.Load()
+	up, all := f.up(), f.table()
+	id := old.id
+	if ip := f.votes.winner(); ip.IsValid() && !lib.NodeIdSecure(id, ip.AsSlice()) {
+		id = secureID(ip)
+	}
+	stale := len(up) >= few && 4*len(up) < 3*len(all) && time.Since(old.begun) > fresh
+	if id == old.id && !stale || !f.searches.TryLock() {
+		return
+	}
+	defer f.searches.Unlock()
+	old.end()
+	if err := f.begin(id, up); err != nil {
+		f.log.Warn("dht: cannot begin another session", "error", err) // never so far: it opens nothing
 	}
 }
 
@@ -161,23 +194,6 @@ func wantOf(six bool) krpc.Want {
 		return krpc.WantNodes6
 	}
 	return krpc.WantNodes
-}
-
-// move takes another id when ours doesn't fit the address that others see us at (BEP 42), unless searches are on.
-func (f *family) move() {
-	old := f.session.Load()
-	ip := f.votes.winner()
-	if !ip.IsValid() || lib.NodeIdSecure(old.id, ip.AsSlice()) || !f.searches.TryLock() {
-		return
-	}
-	defer f.searches.Unlock()
-	nodes := f.table()
-	old.end()
-	id := secureID(ip)
-	if err := f.begin(id, nodes); err != nil {
-		f.log.Warn("dht: cannot take a new id", "error", err) // never so far: it opens nothing
-	}
-	f.log.Debug("dht: took an id that fits our address", "address", ip)
 }
 
 // secureID is a random id that fits an address.
@@ -240,7 +256,7 @@ func (f *family) elsewhere(n contact) {
 
 // meet has a node asked whether it is there, unless that is known; it never blocks.
 func (f *family) meet(a netip.AddrPort) {
-	if a.Addr().Is6() != f.six || !sendable(a) || f.contacts.know(a, time.Now()) {
+	if a.Addr().Is6() != f.six || !sendable(a) || f.contacts.know(a, lately) {
 		return
 	}
 	select {
@@ -257,7 +273,7 @@ func (f *family) welcome(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case a := <-f.greet:
-			if f.contacts.know(a, time.Now()) {
+			if f.contacts.know(a, lately) {
 				continue
 			}
 			ctx, cancel := context.WithTimeout(ctx, patience)

@@ -2,6 +2,7 @@ package dht
 
 import (
 	"context"
+	"errors"
 	"net"
 	"net/netip"
 	"slices"
@@ -13,7 +14,7 @@ import (
 const (
 	maxHosts   = 64 // learned beside those configured
 	resolveFor = 5 * time.Second
-	hostLife   = 30 * time.Minute // of a resolved name
+	hostLife   = 30 * time.Minute // of a resolved name, or one that is known not to be
 	hostRetry  = 30 * time.Second // after a failure
 )
 
@@ -21,6 +22,7 @@ const (
 // .torrent file names.
 type hosts struct {
 	lookup func(ctx context.Context, network, host string) ([]netip.Addr, error)
+	routed func(six bool) bool // is the Internet there, in a family?
 
 	mu       sync.Mutex
 	fixed    []string // host:port
@@ -34,7 +36,23 @@ type resolved struct {
 }
 
 func newHosts(fixed []string) *hosts {
-	return &hosts{lookup: net.DefaultResolver.LookupNetIP, fixed: fixed, resolved: make(map[string]resolved)}
+	return &hosts{
+		lookup: net.DefaultResolver.LookupNetIP, routed: routed, fixed: fixed, resolved: make(map[string]resolved),
+	}
+}
+
+// routed says whether this host has a route to the Internet in a family. It sends nothing.
+func routed(six bool) bool {
+	network, far := "udp4", "8.8.8.8:53"
+	if six {
+		network, far = "udp6", "[2001:4860:4860::8888]:53"
+	}
+	conn, err := net.Dial(network, far)
+	if err != nil {
+		return false
+	}
+	conn.Close()
+	return true
 }
 
 // learn adds a host:port.
@@ -50,17 +68,16 @@ func (h *hosts) learn(host string) {
 	h.learned = append(h.learned, host)
 }
 
-// resolve returns the addresses of all hosts in a family. It takes resolveFor at most; a name that doesn't resolve is
-// left out.
-func (h *hosts) resolve(ctx context.Context, six bool) []netip.AddrPort {
+// resolve tells the addresses of all hosts in a family as they become known; found may be called twice at a time. It takes
+// resolveFor at most, and leaves out what doesn't resolve by then.
+func (h *hosts) resolve(ctx context.Context, six bool, found func(netip.AddrPort)) {
 	ctx, cancel := context.WithTimeout(ctx, resolveFor)
 	defer cancel()
 	h.mu.Lock()
 	all := slices.Concat(h.learned, h.fixed)
 	h.mu.Unlock()
-	addrs := make([][]netip.AddrPort, len(all))
 	var wg sync.WaitGroup
-	for i, hostport := range all {
+	for _, hostport := range all {
 		host, port, ok := splitHost(hostport)
 		if !ok {
 			continue
@@ -68,15 +85,15 @@ func (h *hosts) resolve(ctx context.Context, six bool) []netip.AddrPort {
 		wg.Go(func() {
 			for _, ip := range h.ips(ctx, host, six) {
 				if a := netip.AddrPortFrom(ip, port); ip.Is6() == six && sendable(a) {
-					addrs[i] = append(addrs[i], a)
+					found(a)
 				}
 			}
 		})
 	}
 	wg.Wait()
-	return slices.Concat(addrs...)
 }
 
+// ips returns the addresses of a host in a family.
 func (h *hosts) ips(ctx context.Context, host string, six bool) []netip.Addr {
 	if ip, err := netip.ParseAddr(host); err == nil {
 		return []netip.Addr{ip.Unmap()}
@@ -93,12 +110,16 @@ func (h *hosts) ips(ctx context.Context, host string, six bool) []netip.Addr {
 	if ok && now.Before(r.until) {
 		return r.ips
 	}
+	if !h.routed(six) {
+		return nil
+	}
 	ips, err := h.lookup(ctx, network, host)
 	if ctx.Err() != nil && len(ips) == 0 {
 		return nil // which says nothing about the name
 	}
 	r = resolved{until: now.Add(hostLife)}
-	if err != nil {
+	var unknown *net.DNSError
+	if err != nil && !(errors.As(err, &unknown) && unknown.IsNotFound) {
 		r.until = now.Add(hostRetry)
 	}
 	for _, ip := range ips {

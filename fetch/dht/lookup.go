@@ -17,10 +17,13 @@ const (
 	lookEvery = 5 * time.Minute
 	// wantedEvery is how long it rests at least when more peers are wanted.
 	wantedEvery = 30 * time.Second
+	// maxFound bounds the peers of one round.
+	maxFound = 2000
 )
 
 // Lookup keeps looking for the peers of one torrent.
 type Lookup struct {
+	node  *Node
 	want  chan struct{}
 	round func(ctx context.Context) outcome
 }
@@ -35,6 +38,7 @@ type outcome struct{ nodes, peers int } // that answered, that were found
 // called twice at a time, and should not block.
 func (n *Node) Lookup(infoHash [20]byte, announcePort uint16, peers func([]netip.AddrPort)) *Lookup {
 	return &Lookup{
+		node:  n,
 		want:  make(chan struct{}, 1),
 		round: func(ctx context.Context) outcome { return n.look(ctx, infoHash, announcePort, peers) },
 	}
@@ -50,6 +54,9 @@ func (l *Lookup) Want() {
 
 // Run looks until ctx ends or the node is closed.
 func (l *Lookup) Run(ctx context.Context) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(l.node.ctx, cancel)()
 	for fails := 0; ctx.Err() == nil; fails++ {
 		select {
 		case <-l.want: // from before this round
@@ -97,9 +104,6 @@ func (l *Lookup) rest(ctx context.Context, pause, least time.Duration) bool {
 
 // look does one round, in both families at a time.
 func (n *Node) look(ctx context.Context, infoHash [20]byte, port uint16, peers func([]netip.AddrPort)) outcome {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	defer context.AfterFunc(n.ctx, cancel)()
 	news := news{tell: peers, told: make(map[netip.AddrPort]struct{})}
 	var mu sync.Mutex
 	var out outcome
@@ -135,7 +139,7 @@ func (n *news) add(peers []krpc.NodeAddr) {
 	for _, p := range peers {
 		ip, ok := netip.AddrFromSlice(p.IP)
 		a := netip.AddrPortFrom(ip.Unmap(), uint16(p.Port))
-		if _, old := n.told[a]; old || !ok {
+		if _, old := n.told[a]; old || !ok || len(n.told) == maxFound {
 			continue
 		}
 		n.told[a] = struct{}{}

@@ -210,12 +210,18 @@ func (n *Node) AddNodes(nodes []string) {
 		if !ok {
 			continue
 		}
-		n.hosts.learn(s)
 		ip, err := netip.ParseAddr(host)
 		if err != nil {
+			n.hosts.learn(s)
 			continue
 		}
 		for _, f := range n.families {
+			if f.six != ip.Unmap().Is6() {
+				continue
+			}
+			if f.contacts.size() < enough { // else peers that name theirs would push out the names
+				n.hosts.learn(s)
+			}
 			f.meet(netip.AddrPortFrom(ip.Unmap(), port))
 		}
 	}

@@ -65,13 +65,7 @@ func (f *family) search(
 	start, _ := s.TraversalStartingNodes() // fails where there are none
 	op.AddNodes(start)
 	if stalled(ctx, op) && tally.answers() < k {
-		var more []types.AddrMaybeId
-		for _, a := range f.hosts.resolve(ctx, f.six) {
-			more = append(more, types.AddrMaybeId{Addr: krpc.NodeAddrPort{AddrPort: a}})
-		}
-		if op.AddNodes(more) > 0 {
-			stalled(ctx, op)
-		}
+		f.bootstrap(ctx, op, &tally)
 	}
 	op.Stop()
 	<-op.Stopped() // its queries end with it
@@ -80,6 +74,35 @@ func (f *family) search(
 		closest = append(closest, found{e.Addr.AddrPort, token})
 	})
 	return closest, tally.answers()
+}
+
+// bootstrap goes on with a search from the bootstrap nodes, each as soon as its name is resolved.
+func (f *family) bootstrap(ctx context.Context, op *traversal.Operation, t *tally) {
+	ctx, cancel := context.WithCancel(ctx)
+	more, all := make(chan struct{}, 1), make(chan struct{})
+	go func() {
+		defer close(all)
+		f.hosts.resolve(ctx, f.six, func(a netip.AddrPort) {
+			_ = op.AddNode(types.AddrMaybeId{Addr: krpc.NodeAddrPort{AddrPort: a}}) // an error means that it was asked
+			select {
+			case more <- struct{}{}:
+			default:
+			}
+		})
+	}()
+	defer func() { cancel(); <-all }()
+	for {
+		select {
+		case <-more:
+			// The rest need not be waited for when these know enough.
+			if !stalled(ctx, op) || t.answers() >= k {
+				return
+			}
+		case <-all:
+			stalled(ctx, op)
+			return
+		}
+	}
 }
 
 // stalled waits until there is nobody left to ask. It returns false when ctx ends first.
