@@ -44,15 +44,16 @@ const (
 
 // Client is the network side of one process. Its methods are safe for concurrent use.
 type Client struct {
-	cfg      Config
-	log      *slog.Logger
-	peerID   [20]byte
-	trackers *tracker.Client
-	limits   limits
-	listener net.Listener
-	ctx      context.Context //nolint:containedctx // the client's own lifetime
-	cancel   context.CancelFunc
-	wg       sync.WaitGroup
+	cfg         Config
+	log         *slog.Logger
+	peerID      [20]byte
+	trackers    *tracker.Client
+	limits      limits
+	trackerless trackerless
+	listener    net.Listener
+	ctx         context.Context //nolint:containedctx // the client's own lifetime
+	cancel      context.CancelFunc
+	wg          sync.WaitGroup
 
 	mu       sync.Mutex
 	torrents map[metainfo.Hash]*Torrent
@@ -205,6 +206,7 @@ func (c *Client) Close() error {
 	}
 	wg.Wait()
 	c.wg.Wait()
+	c.trackerless.close()
 	c.trackers.Close()
 	return nil
 }

@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"torrentfs/fetch/metainfo"
 	"torrentfs/fetch/tracker"
 )
 
@@ -29,22 +30,28 @@ type discovery struct {
 	cancel    context.CancelFunc
 	wg        sync.WaitGroup
 
-	mu sync.Mutex
-	to listener
+	mu     sync.Mutex
+	to     listener
+	search *search // nil for a private torrent
 }
 
-// discover starts to find peers, and tells l of them: by the trackers, and at the addresses given by hand.
-func (c *Client) discover(trackers [][]string, peers []string, l listener) *discovery {
+// discover starts to find the peers of t, and tells l of them: at the addresses given by hand, by the trackers and, unless
+// the torrent is private (BEP 27), by the DHT and on the local network. Of a torrent that is to be resolved, t is what the
+// link says.
+func (c *Client) discover(t *metainfo.Torrent, peers []string, l listener) *discovery {
 	ctx, cancel := context.WithCancel(c.ctx)
 	d := &discovery{client: c, cancel: cancel, to: l}
 	if len(peers) > 0 {
 		d.wg.Go(func() { d.resolve(ctx, peers) })
 	}
-	if len(trackers) > 0 && !c.cfg.NoTrackers {
-		d.announcer = tracker.NewAnnouncer(c.trackers, trackers,
+	if len(t.Trackers) > 0 && !c.cfg.NoTrackers {
+		d.announcer = tracker.NewAnnouncer(c.trackers, t.Trackers,
 			func() tracker.Request { return d.listener().report() },
 			func(_ string, addrs []netip.AddrPort) { d.listener().AddPeers("tracker", addrs) }, c.log)
 		d.wg.Go(func() { d.announcer.Run(ctx) })
+	}
+	if !t.Private {
+		d.search = c.search(t.InfoHash, t.Nodes, d)
 	}
 	d.wg.Go(func() { d.hurry(ctx) })
 	return d
@@ -63,16 +70,36 @@ func (d *discovery) hurry(ctx context.Context) {
 			return
 		case <-tick.C:
 		}
-		if d.announcer != nil && d.listener().short() {
+		if !d.listener().short() {
+			continue
+		}
+		if d.announcer != nil {
 			d.announcer.Want()
 		}
+		d.mu.Lock()
+		if d.search != nil && d.search.lookup != nil {
+			d.search.lookup.Want()
+		}
+		d.mu.Unlock()
 	}
 }
 
 // close ends the finding; trackers are told.
 func (d *discovery) close() {
 	d.cancel()
+	d.keepPrivate()
 	d.wg.Wait()
+}
+
+// keepPrivate ends what only a public torrent may do: a magnet link does not say that its torrent is private.
+func (d *discovery) keepPrivate() {
+	d.mu.Lock()
+	s := d.search
+	d.search = nil
+	d.mu.Unlock()
+	if s != nil {
+		s.end()
+	}
 }
 
 func (d *discovery) listener() listener {

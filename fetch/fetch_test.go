@@ -44,7 +44,7 @@ func content(tb testing.TB, n int, pieceLength int64) (data []byte, t *metainfo.
 // seeder starts a client that seeds the torrent and returns its address.
 func seeder(tb testing.TB, t *metainfo.Torrent, path string) string {
 	tb.Helper()
-	c, err := fetch.New(fetch.Config{Listen: "127.0.0.1:0", Upload: true})
+	c, err := fetch.New(fetch.Config{NoDHT: true, NoLSD: true, Listen: "127.0.0.1:0", Upload: true})
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -83,7 +83,7 @@ func memory(tb testing.TB, t *metainfo.Torrent, size int64) *cache.Torrent {
 func leech(tb testing.TB, t *metainfo.Torrent, size int64, peers ...string) *fetch.Torrent {
 	tb.Helper()
 	store := memory(tb, t, size)
-	c, err := fetch.New(fetch.Config{InFlight: size / 2})
+	c, err := fetch.New(fetch.Config{NoDHT: true, NoLSD: true, InFlight: size / 2})
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -129,7 +129,7 @@ func TestReadFromSeeders(t *testing.T) {
 // A kept torrent comes whole, by itself, and each piece once.
 func TestKeepFetchesEverything(t *testing.T) {
 	data, torrent, path := content(t, 5<<20+99, 64<<10)
-	c, err := fetch.New(fetch.Config{InFlight: 8 << 20})
+	c, err := fetch.New(fetch.Config{NoDHT: true, NoLSD: true, InFlight: 8 << 20})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -160,7 +160,7 @@ func TestKeepFetchesEverything(t *testing.T) {
 func TestDownloadLimit(t *testing.T) {
 	const limit = 4 << 20
 	data, torrent, path := content(t, 6<<20, 64<<10)
-	c, err := fetch.New(fetch.Config{DownloadLimit: limit})
+	c, err := fetch.New(fetch.Config{NoDHT: true, NoLSD: true, DownloadLimit: limit})
 	if err != nil {
 		t.Fatal(err)
 	}

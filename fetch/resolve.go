@@ -42,11 +42,15 @@ func (c *Client) Resolve(ctx context.Context, m metainfo.Magnet, peers []string,
 	for _, t := range m.Trackers {
 		tiers = append(tiers, []string{t})
 	}
-	d := c.discover(tiers, append(append([]string(nil), peers...), m.Peers...), r)
+	known := &metainfo.Torrent{InfoHash: m.InfoHash, Trackers: tiers}
+	d := c.discover(known, append(append([]string(nil), peers...), m.Peers...), r)
 	t, err := r.run(ctx, m, progress)
 	if err != nil {
 		d.close()
 		return nil, fmt.Errorf("no metadata for %v: %w", m.InfoHash, err)
+	}
+	if t.Private {
+		d.keepPrivate()
 	}
 	t.Trackers = append(t.Trackers, tiers...)
 	t.WebSeeds = append(t.WebSeeds, m.WebSeeds...)

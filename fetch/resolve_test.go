@@ -17,7 +17,7 @@ import (
 
 func newClient(t *testing.T) *fetch.Client {
 	t.Helper()
-	c, err := fetch.New(fetch.Config{})
+	c, err := fetch.New(fetch.Config{NoDHT: true, NoLSD: true})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -59,7 +59,7 @@ func (c *Client) Add(t *metainfo.Torrent, store swarm.Store, opt AddOptions) (*T
 		f.discovery.tell(x)
 		x.swarm.AddPeers("metadata", f.peers)
 	} else {
-		x.discovery = c.discover(t.Trackers, opt.Peers, x)
+		x.discovery = c.discover(t, opt.Peers, x)
 	}
 	c.torrents[t.InfoHash] = x
 	return x, nil
@@ -91,7 +91,9 @@ func (t *Torrent) ReadAt(ctx context.Context, p []byte, off int64) error {
 }
 
 // View returns bytes that are in memory in one stretch; see fs.Content.
-func (t *Torrent) View(off, n int64) (data []byte, release func(), ok bool) { return t.swarm.View(off, n) }
+func (t *Torrent) View(off, n int64) (data []byte, release func(), ok bool) {
+	return t.swarm.View(off, n)
+}
 
 // Ahead says what will be read soon; see fs.Content.
 func (t *Torrent) Ahead(cursor uint64, off, n, rate int64) { t.swarm.Ahead(cursor, off, n, rate) }

@@ -74,7 +74,7 @@ func (s *swarm) start(ctx context.Context, folder string, log *slog.Logger) erro
 		return err
 	}
 	for i := range demoSeeders {
-		client, err := fetch.New(fetch.Config{Listen: "127.0.0.1:0", Upload: true, Version: release(), Logger: log.With("seeder", i+1)})
+		client, err := fetch.New(fetch.Config{Listen: "127.0.0.1:0", NoDHT: true, NoLSD: true, Upload: true, Version: release(), Logger: log.With("seeder", i+1)})
 		if err != nil {
 			return fmt.Errorf("start a seeder: %w", err)
 		}

@@ -1,0 +1,145 @@
+package fetch
+
+import (
+	"context"
+	"net"
+	"net/netip"
+	"path/filepath"
+	"strconv"
+	"sync"
+
+	"torrentfs/fetch/dht"
+	"torrentfs/fetch/lsd"
+	"torrentfs/fetch/metainfo"
+)
+
+// bootstrap are the DHT nodes that a new node begins with, those that other clients begin with too.
+var bootstrap = []string{
+	"router.bittorrent.com:6881", "dht.transmissionbt.com:6881", "router.utorrent.com:6881", "dht.libtorrent.org:25401",
+}
+
+// trackerless are the ways to find peers without a tracker: the DHT and the local network. Each begins with the first
+// torrent that may use it, since a process with private torrents alone has no business there (BEP 27).
+type trackerless struct {
+	mu     sync.Mutex
+	begun  bool
+	closed bool
+	node   *dht.Node    // nil: none
+	local  *lsd.Service // nil: none
+
+	listeners map[metainfo.Hash]*discovery // of what is found on the local network
+}
+
+// begin starts what is not running yet. What cannot run is logged, and done without.
+func (c *Client) begin() (*dht.Node, *lsd.Service) {
+	t := &c.trackerless
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.begun || t.closed {
+		return t.node, t.local
+	}
+	t.begun = true
+	var err error
+	if !c.cfg.NoDHT {
+		if t.node, err = dht.New(c.dhtConfig()); err != nil {
+			c.log.Warn("there will be no DHT", "err", err)
+		}
+	}
+	if !c.cfg.NoLSD && c.port() != 0 {
+		if t.local, err = lsd.New(lsd.Config{Found: c.foundLocally, Logger: c.log}); err != nil {
+			c.log.Warn("peers on the local network will not be found", "err", err)
+		}
+	}
+	return t.node, t.local
+}
+
+func (c *Client) dhtConfig() dht.Config {
+	host := ""
+	if c.cfg.Listen != "" {
+		host, _, _ = net.SplitHostPort(c.cfg.Listen)
+	}
+	cfg := dht.Config{
+		Listen: net.JoinHostPort(host, strconv.Itoa(int(c.port()))), Bootstrap: c.cfg.Bootstrap,
+		ReadOnly: c.port() == 0, Logger: c.log,
+	}
+	if cfg.Bootstrap == nil {
+		cfg.Bootstrap = bootstrap
+	}
+	if c.cfg.StateDir != "" {
+		cfg.TablePath = filepath.Join(c.cfg.StateDir, "dht-nodes")
+	}
+	return cfg
+}
+
+// foundLocally passes a peer on the local network to its torrent.
+func (c *Client) foundLocally(hash [20]byte, peer netip.AddrPort) {
+	c.trackerless.mu.Lock()
+	d := c.trackerless.listeners[hash]
+	c.trackerless.mu.Unlock()
+	if d != nil {
+		d.listener().AddPeers("lsd", []netip.AddrPort{peer})
+	}
+}
+
+// close ends both.
+func (t *trackerless) close() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.closed = true
+	if t.node != nil {
+		_ = t.node.Close()
+	}
+	if t.local != nil {
+		_ = t.local.Close()
+	}
+}
+
+// search is the looking for one torrent's peers without a tracker.
+type search struct {
+	client *Client
+	hash   metainfo.Hash
+	lookup *dht.Lookup // nil: no DHT
+	cancel context.CancelFunc
+	wg     sync.WaitGroup
+}
+
+// search starts to look for a torrent's peers, and tells d's listener of them. nodes are DHT nodes that the torrent names.
+func (c *Client) search(hash metainfo.Hash, nodes []string, d *discovery) *search {
+	node, local := c.begin()
+	ctx, cancel := context.WithCancel(c.ctx)
+	s := &search{client: c, hash: hash, cancel: cancel}
+	if local != nil {
+		c.trackerless.listen(hash, d)
+		local.Announce(hash, c.port())
+	}
+	if node != nil {
+		node.AddNodes(nodes)
+		s.lookup = node.Lookup(hash, c.port(), func(addrs []netip.AddrPort) { d.listener().AddPeers("dht", addrs) })
+		s.wg.Go(func() { s.lookup.Run(ctx) })
+	}
+	return s
+}
+
+// end ends the search.
+func (s *search) end() {
+	s.cancel()
+	s.wg.Wait()
+	if _, local := s.client.begin(); local != nil {
+		local.Withdraw(s.hash)
+	}
+	s.client.trackerless.listen(s.hash, nil)
+}
+
+// listen notes who is to be told of a torrent's peers on the local network; nil: nobody.
+func (t *trackerless) listen(hash metainfo.Hash, d *discovery) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if d == nil {
+		delete(t.listeners, hash)
+		return
+	}
+	if t.listeners == nil {
+		t.listeners = make(map[metainfo.Hash]*discovery)
+	}
+	t.listeners[hash] = d
+}
