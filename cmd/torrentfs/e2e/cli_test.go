@@ -4,6 +4,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -142,8 +143,8 @@ func TestDaemon(t *testing.T) {
 			t.Logf("the daemon's log:\n%s", b)
 		}
 	})
-	args := append(isolated(t), "--daemon", "--log-file", log, "--peer", s.addr(), tt.file, dir)
-	output(t, binary(t), append([]string{"mount"}, args...)...)
+	args := slices.Concat([]string{"mount"}, isolated(t), []string{"--daemon", "--log-file", log, "--peer", s.addr(), tt.file, dir})
+	output(t, binary(t), args...)
 	if !mounted(t, dir) {
 		t.Fatal("it has returned before the mount was usable")
 	}

@@ -56,24 +56,6 @@ var build = sync.OnceValue(func() error {
 	return nil
 })
 
-// mountHelp is what `torrentfs mount --help` prints.
-func mountHelp(t testing.TB) string {
-	t.Helper()
-	help, err := askHelp()
-	if err != nil {
-		t.Fatal(err)
-	}
-	return help
-}
-
-var askHelp = sync.OnceValues(func() (string, error) {
-	if err := build(); err != nil {
-		return "", err
-	}
-	out, err := exec.Command(built, "mount", "--help").Output()
-	return string(out), err
-})
-
 // underRace says whether this test runs under the race detector; the binary is then built with it too.
 func underRace() bool {
 	info, ok := debug.ReadBuildInfo()

@@ -41,14 +41,7 @@ type mount struct {
 // others have downloaded, and make it talk.
 func isolated(t testing.TB) []string {
 	t.Helper()
-	flags := []string{"--listen", "127.0.0.1:0", "--log-level", "debug", "--cache-dir", t.TempDir()}
-	known := flagsIn(mountHelp(t))
-	for _, flag := range []string{"--no-dht", "--no-pex", "--no-lsd"} {
-		if known[flag] { // not every build finds peers in every way
-			flags = append(flags, flag)
-		}
-	}
-	return flags
+	return []string{"--listen", "127.0.0.1:0", "--no-dht", "--no-pex", "--no-lsd", "--log-level", "debug", "--cache-dir", t.TempDir()}
 }
 
 // mountTorrent mounts a torrent at a new directory and waits until it is usable. At the end of the test at the latest it

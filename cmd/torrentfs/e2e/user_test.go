@@ -45,7 +45,7 @@ func TestOrdinaryUser(t *testing.T) {
 	output(t, "install", "-m", "644", tt.file, source)
 	s := seedByLibtorrent(t, tt, seeding{})
 
-	m := startMount(t, as, dir, source, "--peer", s.addr())
+	m := startMount(t, as, dir, source, "--cache-dir", filepath.Join(home, "cache"), "--peer", s.addr())
 	outputOf(t, as(exec.Command("cmp", original, filepath.Join(dir, tt.name))))
 	owner := outputOf(t, as(exec.Command("stat", "--format=%u %g", filepath.Join(dir, tt.name))))
 	if strings.TrimSpace(owner) != "65534 65534" {
