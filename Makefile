@@ -5,7 +5,7 @@ LINT     := $(GO) run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.
 E2E      := ./cmd/torrentfs/e2e
 FUZZTIME ?= 1m
 
-.PHONY: help build vet lint unit e2e test demo bench fuzz setup clean
+.PHONY: help build vet lint unit e2e test demo bench microbench fuzz setup clean
 .NOTPARALLEL:
 
 help:           ## list the targets
@@ -38,7 +38,11 @@ unit:           ## unit tests
 e2e:            ## end-to-end tests against other people's clients and trackers
 	$(GO) test -race -count=1 -parallel 4 -timeout 20m $(E2E)
 
-bench:          ## benchmarks
+bench:          ## the mount beside its rivals, on real swarms; a quarter of an hour
+	@.ci/setup bench
+	$(GO) run ./cmd/torrentfs/bench
+
+microbench:     ## Go benchmarks of single packages
 	$(GO) test -run '^$$' -bench . -benchmem ./...
 
 fuzz:           ## every fuzz target for FUZZTIME

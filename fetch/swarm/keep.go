@@ -2,6 +2,7 @@ package swarm
 
 import (
 	"math/rand/v2"
+	"slices"
 
 	"torrentfs/fetch/picker"
 )
@@ -67,7 +68,7 @@ func (l *loop) rarest() (piece int, ok bool) {
 	}
 	if k.order = kept; len(kept) > keepSample && !ok {
 		// None of these can be had now: look at others the next time.
-		k.order = append(kept[keepSample:], kept[:keepSample:keepSample]...)
+		k.order = slices.Concat(kept[keepSample:], kept[:keepSample])
 	}
 	k.on = len(k.order) > 0
 	return piece, ok

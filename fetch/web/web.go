@@ -18,7 +18,7 @@ import (
 	"torrentfs/fetch/reach"
 )
 
-// Who gave the link decides where it may lead.
+// Trust says who gave a link, which decides where it may lead.
 type Trust int
 
 const (

@@ -183,7 +183,7 @@ func (r *Reader) Next() (Message, error) {
 		return Message{}, fmt.Errorf("%w: of %d bytes, over the limit of %d", ErrMalformed, n, r.limit)
 	}
 	if err := r.need(4 + int(n)); err != nil {
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			err = io.ErrUnexpectedEOF
 		}
 		return Message{}, err
@@ -211,7 +211,7 @@ func (r *Reader) need(n int) error {
 			break
 		}
 		if err != nil {
-			if err == io.EOF && r.end > r.start {
+			if errors.Is(err, io.EOF) && r.end > r.start {
 				err = io.ErrUnexpectedEOF
 			}
 			return err

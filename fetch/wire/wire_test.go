@@ -47,7 +47,7 @@ func TestMessagesSurviveTheWire(t *testing.T) {
 					t.Fatalf("got %+v, want %+v", got, want)
 				}
 			}
-			if _, err := r.Next(); err != io.EOF {
+			if _, err := r.Next(); !errors.Is(err, io.EOF) {
 				t.Fatalf("at the end: %v, want EOF", err)
 			}
 		})

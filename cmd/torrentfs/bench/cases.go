@@ -7,7 +7,7 @@ import (
 	"slices"
 	"time"
 
-	"torrentfs/fetch/fetchtest" //nolint:depguard // the benchmark is not shipped
+	"torrentfs/fetch/fetchtest"
 )
 
 // A Case is one row of the benchmark: a swarm, what is read from it, and who reads.

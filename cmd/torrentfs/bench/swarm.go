@@ -19,7 +19,7 @@ import (
 	"strings"
 	"time"
 
-	"torrentfs/fetch/fetchtest" //nolint:depguard // the benchmark is not shipped
+	"torrentfs/fetch/fetchtest"
 )
 
 // Peers is a number of seeders behind links of one kind.
