@@ -315,3 +315,9 @@ func (c *memConn) SetWriteDeadline(t time.Time) error {
 	c.out.setDeadline(writing, t)
 	return nil
 }
+
+// Pipe is a connection in memory between two addresses, without delay.
+func Pipe(a, b netip.AddrPort) (atA, atB net.Conn) {
+	to, from := newPipe(new(cable)), newPipe(new(cable))
+	return &memConn{local: a, remote: b, in: from, out: to}, &memConn{local: b, remote: a, in: to, out: from}
+}

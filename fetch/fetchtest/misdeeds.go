@@ -198,7 +198,7 @@ func blocks() []Misdeed {
 			return s.Send(wire.Message{ID: wire.Piece, Index: 1 << 31, Begin: 1 << 31, Data: right})
 		}),
 		plain("a flood of blocks that nobody asked for", Conduct{Beside: func(s *Session) error {
-			return s.Flood(wire.Message{ID: wire.Piece, Index: 0, Begin: 0, Data: make([]byte, wire.BlockSize)}.Append(nil))
+			return s.Flood(wire.Message{ID: wire.Piece, Data: s.Block(wire.Message{Length: wire.BlockSize})}.Append(nil))
 		}}),
 		answer("late blocks", func(s *Session, req wire.Message, right []byte) error {
 			if err := s.Pause(3 * time.Second); err != nil {
@@ -249,7 +249,9 @@ func Corrupt(wrong func(req wire.Message) bool) Conduct {
 }
 
 func lies() []Misdeed {
-	liar := func(name string, conduct func() Conduct) Misdeed { return Misdeed{Name: name, Liar: true, Conduct: conduct} }
+	liar := func(name string, conduct func() Conduct) Misdeed {
+		return Misdeed{Name: name, Liar: true, Conduct: conduct}
+	}
 	return []Misdeed{
 		liar("corrupts every block", func() Conduct { return Corrupt(func(wire.Message) bool { return true }) }),
 		liar("corrupts one block in a hundred", func() Conduct {

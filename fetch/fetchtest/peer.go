@@ -182,7 +182,7 @@ type Session struct {
 	queue    []wire.Message // requests to be answered
 	extra    []byte         // messages of later
 	wake     chan struct{}  // capacity 1
-	write    sync.Mutex     // held while writing
+	writing  chan struct{}  // capacity 1: full while somebody writes; a mutex would stop made-up time
 }
 
 var everything = wire.Features{Fast: true, Extended: true}
@@ -191,7 +191,7 @@ var everything = wire.Features{Fast: true, Extended: true}
 func (p *Peer) talk(nc net.Conn, incoming bool) error {
 	ctx, cancel := context.WithCancel(p.ctx)
 	defer cancel()
-	s := &Session{Peer: p, Conn: nc, ctx: ctx, rd: wire.NewReader(nc, 4<<20), out: bufio.NewWriterSize(nc, 32<<10), wake: make(chan struct{}, 1)}
+	s := &Session{Peer: p, Conn: nc, ctx: ctx, rd: wire.NewReader(nc, 4<<20), out: bufio.NewWriterSize(nc, 32<<10), wake: make(chan struct{}, 1), writing: make(chan struct{}, 1)}
 	stop := context.AfterFunc(ctx, func() { _ = nc.Close() })
 	defer stop()
 	defer nc.Close()
@@ -303,8 +303,8 @@ func (s *Session) Send(ms ...wire.Message) error {
 
 // Write sends bytes as they are.
 func (s *Session) Write(b []byte) error {
-	s.write.Lock()
-	defer s.write.Unlock()
+	s.writing <- struct{}{}
+	defer func() { <-s.writing }()
 	if _, err := s.out.Write(b); err != nil {
 		return err
 	}

@@ -45,7 +45,7 @@ type Torrent struct {
 type Item struct {
 	ID     wire.ID
 	Ext    uint8
-	Stored bool   // Piece: the sink took the block
+	Stored Sink   // Piece: the sink that took the block; nil if none did
 	Index  uint32 // as in wire.Message
 	Begin  uint32
 	Length uint32

@@ -142,8 +142,8 @@ func (r *reader) block(m wire.Message, it Item) error {
 		}
 	case int(req.length) != len(m.Data):
 		return violation("a block of %d bytes instead of %d", len(m.Data), req.length)
-	default:
-		it.Stored = req.sink.Put(m.Begin, m.Data)
+	case req.sink.Put(m.Begin, m.Data):
+		it.Stored = req.sink
 	}
 	r.add(it)
 	return nil

@@ -35,7 +35,6 @@ type build struct {
 	hashing bool  // a worker has it
 	sum     hash.Hash
 	from    []*member // who delivered each block
-	failed  *failure  // what an earlier, wrong copy of the piece was made of
 }
 
 func (b *build) complete() bool { return b.left == 0 }
@@ -43,6 +42,8 @@ func (b *build) complete() bool { return b.left == 0 }
 // assembly is the buffer of a piece under construction, and the gate before it: a block is put into its place once, and
 // never after the buffer was verified, given up or given back. It is a leaf: connections' readers call Put at any time.
 type assembly struct {
+	build *build // whose it is
+
 	mu   sync.Mutex
 	buf  []byte
 	here []bool
@@ -60,6 +61,13 @@ func (a *assembly) Put(begin uint32, block []byte) bool {
 	a.here[i] = true
 	copy(a.buf[begin:], block)
 	return true
+}
+
+// reopen lets a block be put once more.
+func (a *assembly) reopen(block int) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.here[block] = false
 }
 
 // close ends all writing and returns the buffer.
@@ -82,19 +90,41 @@ func (l *loop) build(t *target) {
 			asm:    &assembly{buf: l.store.Alloc(t.index), here: make([]bool, n)},
 			blocks: n, left: n, sum: sha1.New(), from: make([]*member, n),
 		}
+		b.asm.build = b
 		l.builds.held += size
 	}
 	b.target, t.build = t, b
-	if b.complete() {
-		return // its hash is on the way
+	if !b.complete() { // otherwise its hash is on the way
+		l.plan(b)
 	}
+}
+
+// plan has the picker ask for the blocks that a build lacks.
+func (l *loop) plan(b *build) {
 	p := l.members.picker
-	p.Want(t.index, t.class, t.deadline)
+	p.Want(b.index, b.target.class, b.target.deadline)
 	for i, m := range b.from {
 		if m != nil {
-			p.Have(t.index, i)
+			p.Have(b.index, i)
 		}
 	}
+}
+
+// retract takes blocks out of a complete build that is not being hashed, to be fetched anew.
+func (l *loop) retract(b *build, doubtful []bool) {
+	size := l.cfg.Torrent.PieceSize(b.index)
+	for i, yes := range doubtful {
+		if yes {
+			b.asm.reopen(i)
+			b.from[i] = nil
+			b.left++
+			l.meters.wasted += min(picker.BlockSize, size-int64(i)*picker.BlockSize)
+		}
+	}
+	b.prefix, b.hashed = 0, 0
+	b.sum.Reset()
+	l.grow(b)
+	l.plan(b)
 }
 
 // park sets a half-built piece aside that nobody wants now; an empty one is given up.
@@ -169,30 +199,23 @@ func (b *builds) free(store Store, x *build) {
 	store.Free(x.index, buf)
 }
 
-// arrived notes a block that a connection has put in its place.
-func (l *loop) arrived(m *member, index int, begin int64) {
-	t := l.demand.targets[index]
-	var b *build
-	switch {
-	case t != nil && t.build != nil:
-		b = t.build
-	default:
-		for _, p := range l.builds.parked {
-			if p.index == index {
-				b = p.build
-			}
-		}
+// arrived notes a block that a connection has put into an assembly; false when that was given up in the meantime.
+func (l *loop) arrived(m *member, a *assembly, begin int64) bool {
+	if a.shut { // the loop alone shuts it
+		return false
 	}
-	i := int(begin / picker.BlockSize)
-	if b == nil || i >= b.blocks || b.from[i] != nil {
-		return
-	}
-	b.from[i] = m
+	b := a.build
+	b.from[begin/picker.BlockSize] = m
 	b.left--
+	l.grow(b)
+	return true
+}
+
+// grow brings the length of a build's beginning up to date.
+func (l *loop) grow(b *build) {
 	for at := int(b.prefix / picker.BlockSize); at < b.blocks && b.from[at] != nil; at++ {
-		b.prefix = min(int64(at+1)*picker.BlockSize, l.cfg.Torrent.PieceSize(index))
+		b.prefix = min(int64(at+1)*picker.BlockSize, l.cfg.Torrent.PieceSize(b.index))
 	}
-	l.feed(b)
 }
 
 // hashStep is how many bytes of a piece's beginning are hashed in one go while the rest is on its way.
@@ -203,10 +226,11 @@ type hashJob struct {
 	build *build
 	data  []byte
 	piece []byte // all of it, for the last run; nil for others
+	again bool   // it failed before
 }
 
-// hashResult is a job done. Of a piece's last it says whether the piece is what the torrent says, and, when the piece is
-// wrong now or was before, the hash of each block, by which the liar is found.
+// hashResult is a job done. Of a piece's last it says whether the piece is what the torrent says and, if it is wrong now or
+// was before, the hash of each block, by which the liar is found.
 type hashResult struct {
 	build *build
 	n     int64
@@ -218,6 +242,9 @@ type hashResult struct {
 // feed queues a build whose beginning is worth hashing.
 func (l *loop) feed(b *build) {
 	if b.hashing || !(b.complete() && b.prefix > b.hashed) && b.prefix-b.hashed < hashStep {
+		return
+	}
+	if b.complete() && l.purge(b) {
 		return
 	}
 	b.hashing = true
@@ -237,7 +264,7 @@ func (l *loop) dispatch() {
 		l.builds.busy++
 		j := hashJob{build: b, data: b.asm.buf[b.hashed:b.prefix]}
 		if b.complete() {
-			j.piece = b.asm.buf
+			j.piece, j.again = b.asm.buf, l.trust.inquiries[b.index] != nil
 		}
 		l.hashes <- j
 	}
@@ -252,7 +279,7 @@ func (s *Swarm) hash() {
 			var sum [sha1.Size]byte
 			j.build.sum.Sum(sum[:0])
 			r.ok = sum == s.cfg.Torrent.Pieces[j.build.index]
-			if !r.ok || j.build.failed != nil {
+			if !r.ok || j.again {
 				r.sums = blockSums(j.piece)
 			}
 		}
@@ -287,9 +314,7 @@ func (l *loop) accept(b *build, sums [][sha1.Size]byte) {
 	l.builds.unpark(index)
 	buf := b.asm.close()
 	l.builds.held -= int64(len(buf))
-	if b.failed != nil {
-		l.convict(b.failed, sums)
-	}
+	l.clear(b, sums)
 	release := l.store.Add(index, buf)
 	if t := l.demand.targets[index]; t != nil {
 		l.answer(t)

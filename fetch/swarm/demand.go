@@ -156,11 +156,15 @@ func (l *loop) dismiss(t *target) {
 		t.urge(l, picker.Background, l.now)
 		return
 	}
-	delete(l.demand.targets, t.index)
+	l.forget(t)
 	if t.build != nil {
 		l.park(t)
-		return
 	}
+}
+
+// forget takes a target out of the tables.
+func (l *loop) forget(t *target) {
+	delete(l.demand.targets, t.index)
 	if i := slices.Index(l.demand.idle, t); i >= 0 {
 		l.demand.idle = slices.Delete(l.demand.idle, i, i+1)
 	}
@@ -231,6 +235,6 @@ func (l *loop) answer(t *target) {
 			w.ready <- delivery{t.index, data, release}
 		}
 	}
-	delete(l.demand.targets, t.index)
+	l.forget(t)
 	l.keptPiece(t)
 }

@@ -32,11 +32,10 @@ type member struct {
 	theyWant   bool // the peer is interested
 	unchoked   bool // we serve it
 	choking    bool // it does not serve us
-	has        bool // it has some piece
 	downloaded int64
 	wasted     int64
 	rate       [2]rate // bytes a second, down and up
-	suspicion  int     // failed pieces that it had a part in
+	record     record
 	joined     time.Duration
 	exchange   exchange
 }
@@ -171,19 +170,20 @@ func full(bits []byte, n int) bool {
 
 // block takes in a block that has been put in its place, or came for nothing.
 func (l *loop) block(m *member, it *peer.Item, now time.Duration) {
-	n := int64(it.Length)
+	n, begin := int64(it.Length), int64(it.Begin)
 	m.downloaded += n
 	l.meters.downloaded += n
-	if m.candidate != nil {
-		m.candidate.delivered = true
-	}
-	if !it.Stored {
+	a, _ := it.Stored.(*assembly)
+	stored := a != nil && l.arrived(m, a, begin)
+	if !stored {
 		m.wasted += n
 		l.meters.wasted += n
+	} else if m.candidate != nil {
+		m.candidate.delivered = true
 	}
-	l.members.picker.Received(m.id, int(it.Index), int64(it.Begin), n, it.Stored, now)
-	if it.Stored {
-		l.arrived(m, int(it.Index), int64(it.Begin))
+	l.members.picker.Received(m.id, int(it.Index), begin, n, stored, now)
+	if stored {
+		l.feed(a.build)
 	}
 }
 

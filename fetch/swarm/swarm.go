@@ -98,7 +98,7 @@ func New(cfg Config) *Swarm {
 			s.link.Source = cfg.Store
 		}
 	}
-	l := newLoop(s, ctx)
+	l := newLoop(ctx, s)
 	s.loop = l
 	s.wg.Add(1 + hashers())
 	go func() {
@@ -158,17 +158,19 @@ type loop struct {
 	builds  builds
 	members members
 	pool    candidates
+	trust   trust
 	choker  choker
 	keeper  keeper
 	meters  meters
 }
 
-func newLoop(s *Swarm, ctx context.Context) *loop {
+func newLoop(ctx context.Context, s *Swarm) *loop {
 	l := &loop{Swarm: s, ctx: ctx, start: time.Now()}
 	l.demand = newDemand()
 	l.builds = newBuilds(s.cfg)
 	l.members = newMembers(s.cfg.Torrent)
 	l.pool = newCandidates()
+	l.trust = newTrust()
 	l.keeper = newKeeper(s.cfg)
 	return l
 }
