@@ -43,6 +43,7 @@ only what is read, and a little ahead of it, is downloaded, and every byte is ve
   torrentfs mount 'magnet:?xt=urn:btih:...' /mnt/t
   torrentfs unmount /mnt/t
   torrentfs info file.torrent                     what is in a torrent
+  torrentfs create ~/data -o data.torrent         make a torrent
   torrentfs cache ls                              what is kept on disk`,
 		SilenceErrors: true, // report prints them
 		SilenceUsage:  true,
@@ -65,7 +66,7 @@ only what is read, and a little ahead of it, is downloaded, and every byte is ve
 	root.Flags().BoolVar(&version, "version", false, "print the version")
 	logs.register(root)
 	root.SetHelpCommand(newHelp())
-	root.AddCommand(newMount(&logs), newUnmount(), newInfo(&logs), newCache(), newDemo(&logs), newVersion())
+	root.AddCommand(newMount(&logs), newUnmount(), newInfo(&logs), newCreate(), newCache(), newDemo(&logs), newVersion())
 	root.InitDefaultHelpCmd()
 	root.InitDefaultCompletionCmd()
 	for _, cmd := range root.Commands() {

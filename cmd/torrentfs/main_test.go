@@ -149,6 +149,14 @@ func TestExitCodes(t *testing.T) {
 		{"info --no-dht --no-lsd --resolve-timeout 100ms --peer 127.0.0.1:1 " + magnet, 1,
 			`torrentfs: magnet:\S+: not found in 100ms: .*; a longer --resolve-timeout or a --peer may help\n`},
 		{"info --no-dht --no-lsd HTTP://127.0.0.1:1/x.torrent", 1, `torrentfs: HTTP://127.0.0.1:1/x.torrent: .*refused\n`},
+		{"create", 2, `torrentfs create: PATH is missing\nTry .*`},
+		{"create --piece-size 100000 x", 2, `torrentfs create: --piece-size: 98 KiB \(100,000 bytes\) is not a power of two from 16KiB to 1GiB\nTry .*`},
+		{"create --piece-size 8KiB x", 2, `torrentfs create: --piece-size: .* is not a power of two .*\nTry .*`},
+		{"create --private x", 2, `torrentfs create: --private needs a --tracker: .*\nTry .*`},
+		{"create --tracker host.example x", 2, `torrentfs create: --tracker: "host.example" is not a URL that begins with http:// or https:// or udp://\nTry .*`},
+		{"create --web-seed udp://host.example x", 2, `torrentfs create: --web-seed: .* is not a URL .*\nTry .*`},
+		{"create nowhere", 1, `torrentfs: .*nowhere: no such file or directory\n`},
+
 		{"cache", 2, `torrentfs cache: VERB is missing\nTry 'torrentfs cache --help'\.\n`},
 		{"cache lss", 2, `torrentfs cache: there is no verb "lss"; did you mean ls\?\nTry .*`},
 		{"cache ls x", 2, `torrentfs cache ls: it takes no arguments, but there is x\nTry 'torrentfs cache ls --help'\.\n`},
@@ -180,7 +188,7 @@ func TestExitCodes(t *testing.T) {
 }
 
 func TestEmptyArguments(t *testing.T) {
-	for _, args := range [][]string{{"info", ""}, {"mount", "", "x"}, {"mount", "x", ""}, {"unmount", ""}, {"demo", ""}, {"cache", "rm", ""}} {
+	for _, args := range [][]string{{"info", ""}, {"mount", "", "x"}, {"mount", "x", ""}, {"unmount", ""}, {"demo", ""}, {"cache", "rm", ""}, {"create", ""}} {
 		if code := run(t.Context(), args, io.Discard, io.Discard); code != exitUsage {
 			t.Errorf("%q: exit code %d", args, code)
 		}

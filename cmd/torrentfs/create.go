@@ -1,0 +1,258 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net/url"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/dustin/go-humanize"
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"torrentfs/fetch/metainfo"
+)
+
+// createFlags are the flags of create.
+type createFlags struct {
+	output      string // "": after the torrent's name, in the working directory
+	name        string // "": the last component of PATH
+	pieceLength sizeValue
+	trackers    urlValue
+	webSeeds    urlValue
+	private     bool
+	comment     string
+	force       bool
+	asJSON      bool
+}
+
+func (f *createFlags) register(flags *pflag.FlagSet) {
+	f.trackers.schemes = []string{"http", "https", "udp"}
+	f.webSeeds.schemes = []string{"http", "https"}
+	flags.StringVarP(&f.output, "output", "o", "", "write the torrent to `FILE` (default NAME.torrent, here)")
+	flags.StringVar(&f.name, "name", "", "call the file or folder `NAME` (default as PATH)")
+	flags.Var(&f.pieceLength, "piece-size", "make pieces of `SIZE`, a power of two; 0 is one that fits the content")
+	flags.Var(&f.trackers, "tracker", "announce to the tracker at `URL`; may be repeated, tried in this order")
+	flags.Var(&f.webSeeds, "web-seed", "the content is at this `URL` too; may be repeated")
+	flags.BoolVar(&f.private, "private", false, "have its trackers alone asked for peers")
+	flags.StringVar(&f.comment, "comment", "", "put this `TEXT` into the torrent")
+	flags.BoolVar(&f.force, "force", false, "replace FILE if it is there")
+	flags.BoolVar(&f.asJSON, "json", false, "print JSON")
+}
+
+// minPieceLength is the size in bytes of the smallest pieces that clients like: one block.
+const minPieceLength = 16 << 10
+
+// check refuses what makes no sense.
+func (f *createFlags) check(cmd *cobra.Command) error {
+	n := int64(f.pieceLength)
+	switch {
+	case n != 0 && (n < minPieceLength || n > metainfo.MaxPieceLength || n&(n-1) != 0):
+		return usagef(cmd, "--piece-size: %s is not a power of two from %s to %s",
+			byteCount(n), formatSize(minPieceLength), formatSize(metainfo.MaxPieceLength))
+	case f.private && len(f.trackers.urls) == 0:
+		return usagef(cmd, "--private needs a --tracker: nobody else may be asked for peers")
+	}
+	return nil
+}
+
+func newCreate() *cobra.Command {
+	var flags createFlags
+	cmd := &cobra.Command{
+		Use:   "create [flags] PATH",
+		Short: "Make a torrent of a file or folder",
+		Long: `Create makes a .torrent file of the file or folder at PATH, hashing it on all processors. Special
+files and links to folders are left out.`,
+		Example: `  torrentfs create ~/data -o data.torrent
+  torrentfs create --tracker http://tracker.example/announce --private ~/data
+  torrentfs create --json ~/data | jq -r .info_hash`,
+		Args:       exactArgs("PATH"),
+		SuggestFor: []string{"make", "new"},
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := flags.check(cmd); err != nil {
+				return err
+			}
+			ends := catchSignals(cmd.Context())
+			defer ends.stop()
+			screen := newScreen(cmd.ErrOrStderr())
+			made, err := runCreate(ends.soft, args[0], flags, newBar(screen))
+			if err != nil {
+				return err
+			}
+			out := bufio.NewWriter(cmd.OutOrStdout())
+			print := printCreated
+			if flags.asJSON {
+				print = printCreatedJSON
+			}
+			if err := print(out, made); err != nil {
+				return err
+			}
+			return out.Flush()
+		},
+	}
+	flags.register(cmd.Flags())
+	return cmd
+}
+
+// created is a new torrent and the file that it was written to.
+type created struct {
+	*metainfo.Torrent
+	file string
+}
+
+// runCreate makes a torrent of what is at path.
+func runCreate(ctx context.Context, path string, flags createFlags, bar *bar) (created, error) {
+	made := created{file: flags.output}
+	if made.file == "" {
+		abs, err := absolute(path)
+		if err != nil {
+			return made, err
+		}
+		made.file = filepath.Base(abs) + ".torrent"
+		if flags.name != "" {
+			made.file = filepath.Base(flags.name) + ".torrent"
+		}
+	}
+	if err := checkOutput(made.file, path, flags.force); err != nil { // before the work, not after it
+		return made, err
+	}
+	opt := metainfo.CreateOptions{
+		Name:        flags.name,
+		PieceLength: int64(flags.pieceLength),
+		WebSeeds:    flags.webSeeds.urls,
+		Private:     flags.private,
+		Comment:     flags.comment,
+		Created:     time.Now(),
+	}
+	for _, tracker := range flags.trackers.urls {
+		opt.Trackers = append(opt.Trackers, []string{tracker})
+	}
+	b, err := metainfo.Create(ctx, path, opt, bar.show)
+	bar.end()
+	if err != nil {
+		return made, err
+	}
+	if made.Torrent, err = metainfo.Parse(b); err != nil {
+		return made, fmt.Errorf("%s makes no torrent that can be read: %w", shellQuote(path), err)
+	}
+	return made, writeOutput(made.file, b, flags.force)
+}
+
+// errExists says that a file is in the way.
+func errExists(file string) error {
+	return fmt.Errorf("%s is there already; --force replaces it", shellQuote(file))
+}
+
+// checkOutput refuses a file that can't be written, or that would become part of what the torrent describes.
+func checkOutput(file, path string, force bool) error {
+	switch info, err := os.Stat(file); {
+	case err == nil && info.IsDir():
+		return fmt.Errorf("%s is a directory; name a file in it", shellQuote(file))
+	case err == nil && !info.Mode().IsRegular():
+		return fmt.Errorf("%s is no ordinary file", shellQuote(file))
+	case err == nil && !force:
+		return errExists(file)
+	}
+	dir, err := filepath.EvalSymlinks(filepath.Dir(file))
+	if err != nil {
+		return err
+	}
+	if dir, err = absolute(dir); err != nil {
+		return err
+	}
+	if path, err = filepath.EvalSymlinks(path); err != nil {
+		return err
+	}
+	if path, err = absolute(path); err != nil {
+		return err
+	}
+	below, err := filepath.Rel(path, filepath.Join(dir, filepath.Base(file)))
+	if err == nil && below != ".." && !strings.HasPrefix(below, "../") {
+		return fmt.Errorf("%s would lie in what it describes; name another place: -o FILE", shellQuote(file))
+	}
+	return nil
+}
+
+// writeOutput writes the torrent at once: who looks sees the whole of it or nothing.
+func writeOutput(file string, b []byte, force bool) error {
+	part := fmt.Sprintf("%s.%d%s", file, os.Getpid(), partExt)
+	f, err := os.OpenFile(part, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o666)
+	if err != nil {
+		return err
+	}
+	defer os.Remove(part)
+	_, err = f.Write(b)
+	if err = errors.Join(err, f.Close()); err != nil {
+		return err
+	}
+	if !force { // a link replaces nothing
+		if err := os.Link(part, file); err == nil {
+			return nil
+		} else if errors.Is(err, fs.ErrExist) {
+			return errExists(file)
+		} // else a file system without links
+	}
+	return os.Rename(part, file)
+}
+
+// createdJSON is the output of `create --json`. Sizes are in bytes.
+type createdJSON struct {
+	Name        string `json:"name"`
+	InfoHash    string `json:"info_hash"`
+	PieceLength int64  `json:"piece_length"`
+	Pieces      int    `json:"pieces"`
+	TotalSize   int64  `json:"total_size"`
+}
+
+func printCreatedJSON(w io.Writer, made created) error {
+	enc := json.NewEncoder(w)
+	enc.SetEscapeHTML(false)
+	enc.SetIndent("", "  ")
+	return enc.Encode(createdJSON{
+		Name: made.Name, InfoHash: made.InfoHash.String(),
+		PieceLength: made.PieceLength, Pieces: made.NumPieces(), TotalSize: made.Length,
+	})
+}
+
+func printCreated(w io.Writer, made created) error {
+	_, err := fmt.Fprintf(w, "wrote %s: %s, %s in %s of %s\n%s\n", shellQuote(made.file), printable(made.Name),
+		humanize.IBytes(uint64(made.Length)), plural(made.NumPieces(), "piece"), formatSize(made.PieceLength), made.magnet())
+	return err
+}
+
+// magnet is the magnet link of a new torrent.
+func (c created) magnet() string {
+	m := metainfo.Magnet{InfoHash: c.InfoHash, Name: c.Name, Trackers: slices.Concat(c.Trackers...), WebSeeds: c.WebSeeds}
+	return m.String()
+}
+
+// urlValue is a list of URLs, one more with every use of the flag.
+type urlValue struct {
+	urls    []string
+	schemes []string // those that make sense
+}
+
+var _ pflag.Value = (*urlValue)(nil)
+
+func (v *urlValue) Set(s string) error {
+	u, err := url.Parse(s)
+	if err != nil || u.Host == "" || !slices.Contains(v.schemes, strings.ToLower(u.Scheme)) {
+		return fmt.Errorf("%q is not a URL that begins with %s://", s, strings.Join(v.schemes, ":// or "))
+	}
+	if !slices.Contains(v.urls, s) {
+		v.urls = append(v.urls, s)
+	}
+	return nil
+}
+
+func (v *urlValue) String() string { return strings.Join(v.urls, ",") }
+func (*urlValue) Type() string     { return "URL" }
