@@ -20,8 +20,9 @@ const (
 // contacts remembers who answered us lately, one node of each origin, so that nobody with a few addresses can fill
 // the routing table. It holds maxContacts at most.
 type contacts struct {
-	mu sync.Mutex
-	by map[netip.AddrPort]known
+	mu    sync.Mutex
+	by    map[netip.AddrPort]known
+	swept time.Time
 }
 
 type known struct {
@@ -53,17 +54,25 @@ func (c *contacts) admit(n contact, now time.Time) bool {
 	case !taken && len(c.by) >= enough && !lib.NodeIdSecure(n.id, net.IP(n.addr.Addr().AsSlice())):
 		return false
 	case !taken && len(c.by) >= maxContacts:
-		for k, old := range c.by {
-			if now.Sub(old.at) >= fresh {
-				delete(c.by, k)
-			}
-		}
-		if len(c.by) >= maxContacts {
+		if c.sweep(now); len(c.by) >= maxContacts {
 			return false
 		}
 	}
 	c.by[k] = known{n, now}
 	return true
+}
+
+// sweep forgets those that are gone, every minute at most.
+func (c *contacts) sweep(now time.Time) {
+	if now.Sub(c.swept) < time.Minute {
+		return
+	}
+	c.swept = now
+	for k, old := range c.by {
+		if now.Sub(old.at) >= fresh {
+			delete(c.by, k)
+		}
+	}
 }
 
 func (c *contacts) size() int {

@@ -1,12 +1,14 @@
 package dht
 
 import (
+	"expvar"
 	"fmt"
 	"net"
 	"net/netip"
 	"os"
 	"os/exec"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -64,6 +66,10 @@ func TestHostilePackets(t *testing.T) {
 				t.Errorf("answer to ping: %+v", m)
 			}
 		})
+	}
+	// The library counts what it gets, with a counter for each method.
+	if v := expvar.Get("dht").String(); strings.Contains(v, "received query") {
+		t.Errorf("the library got queries: %s", v)
 	}
 }
 
@@ -149,15 +155,8 @@ func unguarded(quoted string) {
 	from.Read(make([]byte, 2048))
 }
 
-// quiet is a side that takes everything.
-type quiet struct{}
-
-func (quiet) asked(*message, netip.AddrPort)     {}
-func (quiet) heard(contact, netip.AddrPort) bool { return true }
-func (quiet) elsewhere(contact)                  {}
-
-// FuzzGuard has strangers' packets taken in, those of type answer as if they were asked for, and looks at what the
-// library gets to see of them.
+// FuzzGuard has strangers' packets taken in, answers as if they were asked for, and looks at what the library gets to see
+// of them and at what goes out.
 func FuzzGuard(f *testing.F) {
 	for _, c := range hostile {
 		f.Add([]byte(c.packet), false)
@@ -175,49 +174,78 @@ func FuzzGuard(f *testing.F) {
 		f.Add([]byte(s), false)
 		f.Add([]byte(s), true)
 	}
+	var families [2]*family
+	var wires [2]*wire
+	for i := range families {
+		families[i], wires[i] = familyOn(f, i == 1)
+		defer families[i].end()
+	}
+	families[0].other, families[1].other = families[1], families[0]
+	families[0].settle(f, at(1, "198.51.100.1:1"))
+	families[1].settle(f, at(1, "[2001:db8::1]:1"))
+	var mu sync.Mutex
 	f.Fuzz(func(t *testing.T, b []byte, six bool) {
-		from := netip.MustParseAddrPort("203.0.113.5:6881")
+		mu.Lock()
+		defer mu.Unlock()
+		from, h, w := netip.MustParseAddrPort("203.0.113.5:6881"), families[0], wires[0]
 		if six {
-			from = netip.MustParseAddrPort("[2001:db8::5]:6881")
+			from, h, w = netip.MustParseAddrPort("[2001:db8::5]:6881"), families[1], wires[1]
 		}
-		g := &guard{six: six, side: quiet{}}
-		m, err := decode(b)
-		if err != nil || m.Type == queryType {
-			return
+		h.guard.queries = newGate()
+		// A line that the library doesn't read, where what it would get can be seen.
+		l := newLine(h.guard)
+		defer h.guard.line.Store(h.guard.line.Swap(l))
+		if m, err := decode(b); err == nil && len(m.Transaction) == 4 {
+			l.pending[ticket{from, [4]byte([]byte(m.Transaction))}] = query{"tx", time.Now()}
 		}
-		out := g.clean(&m, "tx", from)
-		packet := out.encode()
-		if len(packet) > 2*len(b)+100 {
-			t.Errorf("%d bytes became %d", len(b), len(packet))
-		}
-		var msg krpc.Msg
-		if err := bencode.Unmarshal(packet, &msg); err != nil {
-			t.Fatalf("the library does not read %q: %v", packet, err)
-		}
-		if msg.T != "tx" || msg.Y != answerType && msg.Y != errorType || msg.Q != "" || msg.A != nil {
-			t.Errorf("the library gets %q", packet)
-		}
-		r := msg.R
-		if r == nil {
-			if msg.Y == answerType {
-				t.Errorf("the library gets no answer in %q", packet)
-			}
-			return
-		}
-		if len(r.Nodes) > maxNodes || len(r.Nodes6) > maxNodes || len(r.Values) > maxValues {
-			t.Error("the library gets too much")
-		}
-		for _, n := range append(r.Nodes, r.Nodes6...) {
-			if a := n.Addr.ToNodeAddrPort(); a.Addr().Is6() != six || !nameable(from.Addr(), a.AddrPort) {
-				t.Errorf("the library is sent to %v", a)
+		h.guard.receive(b, from)
+		for _, m := range w.take() {
+			if n := len(m.encode()); m.Type == queryType || n > len(b)+1000 {
+				t.Errorf("%d bytes had %d sent: %q", len(b), n, m.encode())
 			}
 		}
-		for _, p := range r.Values {
-			if a := p.ToNodeAddrPort(); !nameable(from.Addr(), netip.AddrPortFrom(a.Addr().Unmap(), a.Port())) {
-				t.Errorf("the library is told of the peer %v", p)
+		for len(h.greet) > 0 {
+			if a := <-h.greet; a.Addr().Is6() != six || !sendable(a) {
+				t.Errorf("%v is met", a)
 			}
+		}
+		select {
+		case p := <-l.inbox:
+			seen(t, p.b, from, six)
+		default:
 		}
 	})
+}
+
+// seen checks what the library gets to see.
+func seen(t *testing.T, packet []byte, from netip.AddrPort, six bool) {
+	var msg krpc.Msg
+	if err := bencode.Unmarshal(packet, &msg); err != nil {
+		t.Fatalf("the library does not read %q: %v", packet, err)
+	}
+	if msg.T != "tx" || msg.Y != answerType && msg.Y != errorType || msg.Q != "" || msg.A != nil {
+		t.Errorf("the library gets %q", packet)
+	}
+	r := msg.R
+	if r == nil {
+		if msg.Y == answerType {
+			t.Errorf("the library gets no answer in %q", packet)
+		}
+		return
+	}
+	if len(r.Nodes) > maxNodes || len(r.Nodes6) > maxNodes || len(r.Values) > maxValues {
+		t.Error("the library gets too much")
+	}
+	for _, n := range append(r.Nodes, r.Nodes6...) {
+		if a := n.Addr.ToNodeAddrPort(); a.Addr().Is6() != six || !nameable(from.Addr(), a.AddrPort) {
+			t.Errorf("the library is sent to %v", a)
+		}
+	}
+	for _, p := range r.Values {
+		if a := p.ToNodeAddrPort(); !nameable(from.Addr(), netip.AddrPortFrom(a.Addr().Unmap(), a.Port())) {
+			t.Errorf("the library is told of the peer %v", p)
+		}
+	}
 }
 
 // FuzzDecode has decode and encode agree.

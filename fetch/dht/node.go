@@ -20,6 +20,7 @@ import (
 	"strconv"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 )
 
@@ -124,7 +125,7 @@ func listen(addr string) ([]net.PacketConn, error) {
 	var errs []error
 	for _, network := range networks {
 		conn, err := net.ListenPacket(network, net.JoinHostPort(host, port))
-		if err != nil && port != "0" {
+		if errors.Is(err, syscall.EADDRINUSE) {
 			conn, err = net.ListenPacket(network, net.JoinHostPort(host, "0"))
 		}
 		if err != nil {

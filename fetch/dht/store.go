@@ -46,18 +46,20 @@ func (s *store) add(hash [idSize]byte, peer netip.AddrPort, now time.Time) {
 	peers[peer] = now
 }
 
+// makeRoom lets a torrent go, one that has no peers any more if there is one among a few.
 func (s *store) makeRoom(now time.Time) {
 	if len(s.torrents) < maxTorrents {
 		return
 	}
-	for hash := range s.torrents {
+	tries := 0
+	for hash := range s.torrents { // which begins anywhere
 		if s.expire(hash, now); len(s.torrents) < maxTorrents {
 			return
 		}
-	}
-	for hash := range s.torrents { // any, which is what ranging over a map begins with
-		delete(s.torrents, hash)
-		return
+		if tries++; tries == 8 {
+			delete(s.torrents, hash)
+			return
+		}
 	}
 }
 

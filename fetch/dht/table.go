@@ -61,7 +61,7 @@ func parseTable(b []byte) (s saved, err error) {
 	}
 	for i, nodes := range []string{t.Nodes, t.Nodes6} {
 		for _, c := range parseNodes(nodes, i == 1, maxRestored) {
-			if sendable(c.addr) && c.addr.Addr().Is6() == (i == 1) {
+			if sendable(c.addr) && c.addr.Addr().Is6() == (i == 1) && c.id != [idSize]byte{} {
 				s.nodes[i] = append(s.nodes[i], c)
 			}
 		}
