@@ -89,8 +89,11 @@ type Conn struct {
 
 	mu       sync.Mutex // guards what follows; never held over I/O or a send
 	out      []byte     // messages to be written
+	maxOut   int        // bytes that may wait there
 	pending  map[uint64]request
+	given    []uint64       // the keys of requests given up, oldest first; some have been answered or renewed since
 	serve    []wire.Message // the peer's requests, to be answered in order; Extended stands for a piece of metadata
+	metadata int            // pieces of metadata queued so far
 	unchoked bool           // we serve the peer
 	closeErr error
 }
@@ -105,23 +108,24 @@ type request struct {
 const (
 	// ReqQ is how many requests of a peer's we queue, as our extension handshake says.
 	ReqQ = 500
-	// maxOut bounds the bytes waiting for a peer that does not read.
-	maxOut = 1 << 20
+	// maxOut bounds the bytes waiting for a peer that does not read, beside the bitfield.
+	maxOut = 256 << 10
+	// maxGiven is how many requests that were given up are remembered; later blocks are no longer known as asked for.
+	maxGiven = 2048
 	// maxServed is the longest block that we serve; requests beyond it are refused.
 	maxServed = 128 << 10
-	// maxUnrequested is how many bytes that nobody asked for a peer may send: blocks can cross a choke or a cancel.
-	maxUnrequested = 8 << 20
-	maxExtended    = 1 << 20 // bytes of an extended message
-	maxItems       = 256     // of a batch
-	keepAlive      = 100 * time.Second
-	idleTimeout    = 4 * time.Minute // the BEP's two minutes, twice
-	writeTimeout   = time.Minute
+	// maxMessage bounds the messages of a peer's, but for a bitfield that needs more.
+	maxMessage   = maxServed + wire.PieceHeaderSize
+	maxItems     = 256 // of a batch
+	keepAlive    = 100 * time.Second
+	idleTimeout  = 4 * time.Minute // the BEP's two minutes, twice
+	writeTimeout = time.Minute
 )
 
 func newConn(nc net.Conn, t *Torrent, theirs wire.Handshake) *Conn {
 	return &Conn{
 		nc: nc, torrent: t, id: theirs.PeerID, features: theirs.Features,
-		done: make(chan struct{}), wake: make(chan struct{}, 1), pending: make(map[uint64]request),
+		done: make(chan struct{}), wake: make(chan struct{}, 1), pending: make(map[uint64]request), maxOut: maxOut,
 	}
 }
 
@@ -140,7 +144,7 @@ func (c *Conn) Start(have []byte, wg *sync.WaitGroup) {
 	if c.features.Extended {
 		b = wire.Message{ID: wire.Extended, Data: c.torrent.Hello.Append(nil)}.Append(b)
 	}
-	c.out = b
+	c.out, c.maxOut = b, maxOut+len(b)
 	c.poke()
 	writerDone := make(chan struct{})
 	wg.Add(2)
@@ -236,29 +240,46 @@ func (c *Conn) Request(index, begin, length uint32, sink Sink) {
 // Cancel takes a request back. The block may come all the same.
 func (c *Conn) Cancel(index, begin uint32) {
 	c.mu.Lock()
-	r, ok := c.pending[key(index, begin)]
-	if ok {
-		r.cancelled = true
-		c.pending[key(index, begin)] = r
-	}
-	c.mu.Unlock()
-	if ok {
-		c.Send(wire.Message{ID: wire.Cancel, Index: index, Begin: begin, Length: r.length})
+	defer c.unlock()
+	k := key(index, begin)
+	if r, ok := c.pending[k]; ok {
+		c.giveUp(k, r)
+		c.out = wire.Message{ID: wire.Cancel, Index: index, Begin: begin, Length: r.length}.Append(c.out)
 	}
 }
 
-// Send queues a message. A peer that reads nothing while a mebibyte waits for it is closed.
+// giveUp notes that a request need not be answered any more. Many peers don't say whether they will, so only so many of
+// these are remembered. The caller holds mu.
+func (c *Conn) giveUp(k uint64, r request) {
+	r.cancelled = true
+	c.pending[k] = r
+	if c.given = append(c.given, k); len(c.given) > maxGiven {
+		if c.pending[c.given[0]].cancelled {
+			delete(c.pending, c.given[0])
+		}
+		c.given = append(c.given[:0], c.given[1:]...)
+	}
+}
+
+// Send queues a message. A peer that does not read while a quarter of a mebibyte waits for it is closed.
 func (c *Conn) Send(m wire.Message) {
 	c.mu.Lock()
+	defer c.unlock()
 	c.out = m.Append(c.out)
-	over := len(c.out) > maxOut
+}
+
+// unlock releases mu after a change to what is to be written, which the writer is told of.
+func (c *Conn) unlock() {
+	over := len(c.out) > c.maxOut
 	c.mu.Unlock()
 	if over {
-		c.fail(errors.New("the peer does not read"))
+		c.fail(errDeaf)
 		return
 	}
 	c.poke()
 }
+
+var errDeaf = errors.New("the peer does not read what it is sent")
 
 // poke wakes the writer.
 func (c *Conn) poke() {
@@ -271,44 +292,40 @@ func (c *Conn) poke() {
 // Unchoke lets the peer's requests be served, or with false ends that; what is queued is then rejected.
 func (c *Conn) Unchoke(yes bool) {
 	c.mu.Lock()
+	defer c.unlock()
 	if c.unchoked == yes {
-		c.mu.Unlock()
 		return
 	}
 	c.unchoked = yes
-	id := wire.Choke
 	if yes {
-		id = wire.Unchoke
+		c.out = wire.Message{ID: wire.Unchoke}.Append(c.out)
+		return
 	}
-	c.out = wire.Message{ID: id}.Append(c.out)
-	if !yes {
-		kept := c.serve[:0]
-		for _, r := range c.serve {
-			if r.ID == wire.Extended {
-				kept = append(kept, r)
-			} else {
-				c.reject(r)
-			}
+	c.out = wire.Message{ID: wire.Choke}.Append(c.out)
+	kept := c.serve[:0]
+	for _, r := range c.serve {
+		if r.ID == wire.Extended {
+			kept = append(kept, r)
+		} else {
+			c.reject(r)
 		}
-		c.serve = kept
 	}
-	c.mu.Unlock()
-	c.poke()
+	c.serve = kept
 }
 
 // SendMetadata queues the answer to a request for a piece of the info dictionary (BEP 9); ext is the number under which the
-// peer takes the message.
+// peer takes the message. What is not there is rejected, and so is whatever a peer asks for that has had it all twice.
 func (c *Conn) SendMetadata(ext uint8, piece int) {
-	if from := piece * wire.MetadataPieceSize; piece < 0 || from >= len(c.torrent.Info) {
-		c.Send(wire.Message{ID: wire.Extended, Ext: ext, Data: wire.Metadata{Type: wire.MetadataReject, Piece: piece}.Append(nil)})
+	c.mu.Lock()
+	defer c.unlock()
+	n := (len(c.torrent.Info) + wire.MetadataPieceSize - 1) / wire.MetadataPieceSize
+	if piece < 0 || piece >= n || c.metadata >= 2*n || len(c.serve) >= ReqQ {
+		no := wire.Metadata{Type: wire.MetadataReject, Piece: piece}
+		c.out = wire.Message{ID: wire.Extended, Ext: ext, Data: no.Append(nil)}.Append(c.out)
 		return
 	}
-	c.mu.Lock()
-	if len(c.serve) < ReqQ {
-		c.serve = append(c.serve, wire.Message{ID: wire.Extended, Ext: ext, Index: uint32(piece)})
-	}
-	c.mu.Unlock()
-	c.poke()
+	c.metadata++
+	c.serve = append(c.serve, wire.Message{ID: wire.Extended, Ext: ext, Index: uint32(piece)})
 }
 
 // reject answers a request with no (BEP 6), where the peer understands it. The caller holds mu.

@@ -1,7 +1,6 @@
 package peer
 
 import (
-	"fmt"
 	"time"
 
 	"torrentfs/fetch/wire"
@@ -10,9 +9,8 @@ import (
 // read is the reader goroutine: messages come in, blocks go to their sinks, and what happened goes to the swarm in
 // batches, each posted just before the reader would wait for the peer.
 func (c *Conn) read() error {
-	limit := max((c.torrent.Pieces+7)/8+1, maxExtended)
-	rd := wire.NewReader(c.nc, limit)
-	r := reader{c: c}
+	rd := wire.NewReader(c.nc, max((c.torrent.Pieces+7)/8+1, maxMessage))
+	r := reader{c: c, chatter: newChatter(c.torrent.Pieces)}
 	deadline := time.Time{}
 	for {
 		if !rd.Buffered() {
@@ -41,7 +39,9 @@ type reader struct {
 	c           *Conn
 	batch       *Batch
 	begun       bool  // a message that may not follow others (bitfield) has had its chance
-	unrequested int64 // bytes of blocks that nobody asked for
+	requested   int64 // bytes of blocks that we asked for
+	unrequested int64 // and of others
+	chatter     chatter
 }
 
 func (r *reader) add(it Item) {
@@ -71,6 +71,9 @@ func (r *reader) handle(m wire.Message) error {
 	if m.ID != wire.KeepAlive && m.ID != wire.Extended {
 		r.begun = true
 	}
+	if err := r.chatter.hear(m); err != nil {
+		return err
+	}
 	it := Item{ID: m.ID, Ext: m.Ext, Index: m.Index, Begin: m.Begin, Length: m.Length}
 	switch m.ID {
 	case wire.Have, wire.Request, wire.Cancel, wire.Piece, wire.Reject, wire.AllowedFast, wire.Suggest:
@@ -88,7 +91,13 @@ func (r *reader) handle(m wire.Message) error {
 	case wire.Piece:
 		return r.block(m, it)
 	case wire.Request:
-		return c.enqueue(m)
+		if m.Length == 0 || m.Length > maxServed {
+			return violation("a request of %d bytes", m.Length)
+		}
+		if !c.enqueue(m) {
+			return r.chatter.spend(1)
+		}
+		return nil
 	case wire.Cancel:
 		c.dequeue(m)
 		return nil
@@ -105,16 +114,15 @@ func (r *reader) handle(m wire.Message) error {
 			return violation("a late %v", m.ID)
 		}
 	case wire.Choke:
-		if !c.features.Fast {
-			// Without the fast extension a choke drops every request; with it each is rejected in words.
-			c.mu.Lock()
-			clear(c.pending)
-			c.mu.Unlock()
-		}
+		c.choked()
 	case wire.Reject:
 		c.mu.Lock()
+		_, asked := c.pending[key(m.Index, m.Begin)]
 		delete(c.pending, key(m.Index, m.Begin))
 		c.mu.Unlock()
+		if !asked {
+			return r.chatter.spend(1)
+		}
 	case wire.Extended:
 		if !c.features.Extended {
 			return violation("an extended message without the extension protocol")
@@ -128,6 +136,22 @@ func (r *reader) handle(m wire.Message) error {
 	return nil
 }
 
+// choked gives up what is pending. Without the fast extension a choke drops every request; with it each should be rejected
+// in words, or served all the same.
+func (c *Conn) choked() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.features.Fast {
+		clear(c.pending)
+		return
+	}
+	for k, r := range c.pending {
+		if !r.cancelled {
+			c.giveUp(k, r)
+		}
+	}
+}
+
 // block puts a block in its place.
 func (r *reader) block(m wire.Message, it Item) error {
 	c := r.c
@@ -135,14 +159,19 @@ func (r *reader) block(m wire.Message, it Item) error {
 	req, asked := c.pending[key(m.Index, m.Begin)]
 	delete(c.pending, key(m.Index, m.Begin))
 	c.mu.Unlock()
-	switch {
-	case !asked:
-		if r.unrequested += int64(len(m.Data)); r.unrequested > maxUnrequested {
+	if !asked {
+		// Blocks can cross a choke or a cancel; of what was asked for long ago, we may have forgotten that we did.
+		if r.unrequested += int64(len(m.Data)); r.unrequested > maxUnrequested+r.requested/8 {
 			return violation("%d bytes that nobody asked for", r.unrequested)
 		}
-	case int(req.length) != len(m.Data):
+		r.add(it)
+		return r.chatter.spend(1)
+	}
+	if int(req.length) != len(m.Data) {
 		return violation("a block of %d bytes instead of %d", len(m.Data), req.length)
-	case req.sink.Put(m.Begin, m.Data):
+	}
+	r.requested += int64(len(m.Data))
+	if req.sink.Put(m.Begin, m.Data) {
 		it.Stored = req.sink
 	}
 	r.add(it)
@@ -161,34 +190,25 @@ func checkBits(bits []byte, n int) error {
 }
 
 // enqueue takes a request of the peer's, or rejects it.
-func (c *Conn) enqueue(m wire.Message) error {
-	if m.Length == 0 || m.Length > maxServed {
-		return violation("a request of %d bytes", m.Length)
-	}
+func (c *Conn) enqueue(m wire.Message) bool {
 	c.mu.Lock()
+	defer c.unlock()
 	if c.unchoked && c.torrent.Source != nil && len(c.serve) < ReqQ {
 		c.serve = append(c.serve, m)
-	} else {
-		c.reject(m)
+		return true
 	}
-	over := len(c.out) > maxOut
-	c.mu.Unlock()
-	if over {
-		return fmt.Errorf("the peer does not read and goes on asking")
-	}
-	c.poke()
-	return nil
+	c.reject(m)
+	return false
 }
 
 // dequeue drops a request that the peer took back; BEP 6 wants it rejected.
 func (c *Conn) dequeue(m wire.Message) {
 	c.mu.Lock()
-	defer c.mu.Unlock()
+	defer c.unlock()
 	for i, r := range c.serve {
 		if r.Index == m.Index && r.Begin == m.Begin && r.Length == m.Length {
 			c.serve = append(c.serve[:i], c.serve[i+1:]...)
 			c.reject(r)
-			c.poke()
 			return
 		}
 	}

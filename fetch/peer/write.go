@@ -1,30 +1,34 @@
 package peer
 
 import (
+	"sync"
 	"time"
 
 	"torrentfs/fetch/wire"
 )
 
-// serveBatch is how many blocks go out in one write; more would delay our own requests behind them.
-const serveBatch = 8
+const (
+	serveBatch = maxServed // bytes of blocks that go out in one write; more would delay our own requests behind them
+	keptOut    = 16 << 10  // bytes of a buffer for small messages that an idle connection keeps
+)
+
+// served are buffers for blocks on their way out. Few connections serve at a time, so they share them.
+var served = sync.Pool{New: func() any { return new([]byte) }}
 
 // write is the writer goroutine: all messages that wait go out in one write; between them the peer's requests are served,
 // a few blocks at a time, so that what the swarm asks for never waits long behind an upload.
 func (c *Conn) write() error {
 	idle := time.NewTimer(keepAlive)
 	defer idle.Stop()
-	var buf, blocks []byte
+	var buf []byte
 	var todo []wire.Message
 	for {
 		c.mu.Lock()
 		buf, c.out = c.out, buf[:0]
-		n := min(len(c.serve), serveBatch)
-		todo = append(todo[:0], c.serve[:n]...)
-		c.serve = append(c.serve[:0], c.serve[n:]...)
+		todo = c.take(todo[:0])
 		c.mu.Unlock()
 
-		if len(buf) == 0 && n == 0 {
+		if len(buf) == 0 && len(todo) == 0 {
 			select {
 			case <-c.wake:
 			case <-c.done:
@@ -38,19 +42,44 @@ func (c *Conn) write() error {
 			if err := c.send(buf); err != nil {
 				return err
 			}
+			if cap(buf) > keptOut {
+				buf = nil
+			}
 		}
-		if n > 0 {
-			var sent int64
-			blocks, sent = c.blocks(blocks[:0], todo)
-			if len(blocks) > 0 {
-				if err := c.send(blocks); err != nil {
-					return err
-				}
-				c.uploaded.Add(sent)
+		if len(todo) > 0 {
+			if err := c.answer(todo); err != nil {
+				return err
 			}
 		}
 		idle.Reset(keepAlive)
 	}
+}
+
+// take moves the next requests to be answered to todo. The caller holds mu.
+func (c *Conn) take(todo []wire.Message) []wire.Message {
+	n := 0
+	for size := uint32(0); n < len(c.serve) && (n == 0 || size+c.serve[n].Length <= serveBatch); n++ {
+		size += max(c.serve[n].Length, wire.MetadataPieceSize)
+	}
+	todo = append(todo, c.serve[:n]...)
+	c.serve = append(c.serve[:0], c.serve[n:]...)
+	return todo
+}
+
+// answer sends the blocks that were asked for.
+func (c *Conn) answer(todo []wire.Message) error {
+	buf := served.Get().(*[]byte)
+	defer served.Put(buf)
+	var sent int64
+	*buf, sent = c.blocks((*buf)[:0], todo)
+	if len(*buf) == 0 {
+		return nil
+	}
+	if err := c.send(*buf); err != nil {
+		return err
+	}
+	c.uploaded.Add(sent)
+	return nil
 }
 
 func (c *Conn) send(b []byte) error {
@@ -66,7 +95,7 @@ func (c *Conn) send(b []byte) error {
 func (c *Conn) blocks(b []byte, todo []wire.Message) (_ []byte, sent int64) {
 	for _, r := range todo {
 		if r.ID == wire.Extended {
-			r.Data = c.metadata(int(r.Index))
+			r.Data = c.info(int(r.Index))
 			b = r.Append(b)
 			continue
 		}
@@ -77,7 +106,7 @@ func (c *Conn) blocks(b []byte, todo []wire.Message) (_ []byte, sent int64) {
 			}
 			c.mu.Lock()
 			c.reject(r)
-			c.mu.Unlock()
+			c.unlock()
 			continue
 		}
 		b = wire.AppendPieceHeader(b, r.Index, r.Begin, int(r.Length))
@@ -88,8 +117,8 @@ func (c *Conn) blocks(b []byte, todo []wire.Message) (_ []byte, sent int64) {
 	return b, sent
 }
 
-// metadata is the payload that answers a request for a piece of the info dictionary.
-func (c *Conn) metadata(piece int) []byte {
+// info is the payload that answers a request for a piece of the info dictionary.
+func (c *Conn) info(piece int) []byte {
 	info := c.torrent.Info
 	from := piece * wire.MetadataPieceSize
 	part := info[from:min(from+wire.MetadataPieceSize, len(info))]
