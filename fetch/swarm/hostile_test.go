@@ -9,12 +9,12 @@ import (
 
 // Each kind of bad peer alone beside honest ones: every byte comes right, who lies is banned, who does not is not.
 func TestEachMisdeedBesideHonestPeers(t *testing.T) {
-	content := fetchtest.NewContent(8*mebibyte+12345, 256<<10)
+	content := fetchtest.NewContent(4*mebibyte+12345, 128<<10)
 	for _, bad := range fetchtest.Misdeeds() {
 		t.Run(bad.Name, func(t *testing.T) {
 			t.Parallel()
 			bubble(t, func(t *testing.T) {
-				r := newRig(t, content, setup{cache: 2 * mebibyte, inFlight: 4 * mebibyte, upload: true, pex: true})
+				r := newRig(t, content, setup{cache: mebibyte, inFlight: 2 * mebibyte, upload: true, pex: true})
 				hostile := r.join(fetchtest.Link{Delay: 2 * time.Millisecond, Rate: 16 * mebibyte}, bad.Conduct())
 				honest := []*fetchtest.Peer{r.join(fast, honest), r.join(fast, honest)}
 				for round := 0; round < 20 && (round == 0 || bad.Liar && !r.banned(hostile)); round++ {
