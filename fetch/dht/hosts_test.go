@@ -129,6 +129,7 @@ func TestNoNamesWhenWarm(t *testing.T) {
 	for range k + 2 {
 		node(t, Config{Bootstrap: []string{addrOf(first)}})
 	}
+	eventually(t, "the network is there", func() bool { return first.Stats().Up > k })
 	path := filepath.Join(t.TempDir(), "dht")
 	one := node(t, Config{Bootstrap: []string{addrOf(first)}, TablePath: path})
 	eventually(t, "many nodes up", func() bool { return one.Stats().Up > k })
