@@ -247,6 +247,7 @@ func (l *loop) shutdown() {
 // sweep does what need not be done at once.
 func (l *loop) sweep() {
 	l.measure()
+	l.hasten()
 	l.dial()
 	l.rechoke()
 	l.gossip()

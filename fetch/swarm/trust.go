@@ -3,6 +3,7 @@ package swarm
 import (
 	"crypto/sha1"
 	"slices"
+	"time"
 
 	"torrentfs/fetch/picker"
 )
@@ -14,10 +15,11 @@ import (
 //
 //	failed once    doubtful are the blocks of peers that have not proved themselves; if that says nothing, all
 //	failed again   doubtful are the blocks of which no two peers have sent the same
-//	and again      all; from one peer alone, whom another failure convicts
+//	and again      all, from one peer alone, whom another failure convicts
+//	and again      as before that, and so on
 //
 // A few doubtful blocks are fetched from one peer that has proved itself, many from all peers at once: with pieces of
-// 16 MiB a reader would wait a minute for a single one.
+// 16 MiB a reader would wait a minute for a single one. A single one that takes too long is alone no more.
 
 // record is what is known of a peer's honesty.
 type record struct {
@@ -37,14 +39,19 @@ type trust struct {
 	blocks    int   // kept in all
 }
 
-// maxEvidence bounds the blocks whose hashes are kept. Inquiries beyond it are dropped without a verdict.
-const maxEvidence = 1 << 17
+const (
+	// maxEvidence bounds the blocks whose hashes are kept. Inquiries beyond it are dropped without a verdict.
+	maxEvidence = 1 << 17
+	maxCopies   = 6 // of one piece
+)
 
 // inquiry is about one piece.
 type inquiry struct {
 	copies []evidence
-	failed int     // times
-	sole   *member // who alone delivers now
+	failed int           // times
+	sole   *member       // who alone delivers now
+	since  time.Duration // since then
+	lacked int           // blocks then
 }
 
 // evidence is what a wrong copy of a piece was made of.
@@ -69,6 +76,10 @@ func (t *trust) note(index int, e evidence) *inquiry {
 	for _, m := range distinct(e.from) {
 		m.record.suspicion++
 	}
+	if len(q.copies) > maxCopies {
+		t.discard(q.copies[0])
+		q.copies = slices.Delete(q.copies, 0, 1)
+	}
 	for t.blocks > maxEvidence && t.order[0] != index {
 		t.drop(t.order[0])
 	}
@@ -78,14 +89,18 @@ func (t *trust) note(index int, e evidence) *inquiry {
 // drop ends an inquiry.
 func (t *trust) drop(index int) {
 	for _, e := range t.inquiries[index].copies {
-		t.blocks -= len(e.sums)
-		for _, m := range distinct(e.from) {
-			m.record.suspicion--
-		}
+		t.discard(e)
 	}
 	delete(t.inquiries, index)
 	i := slices.Index(t.order, index)
 	t.order = slices.Delete(t.order, i, i+1)
+}
+
+func (t *trust) discard(e evidence) {
+	t.blocks -= len(e.sums)
+	for _, m := range distinct(e.from) {
+		m.record.suspicion--
+	}
 }
 
 // refuse takes in that a piece failed its hash.
@@ -105,16 +120,18 @@ func (l *loop) refuse(b *build, sums [][sha1.Size]byte) {
 	doubtful, n := q.doubtful(b)
 	l.retract(b, doubtful)
 	q.sole = nil
-	if q.failed >= openRounds || n <= fewBlocks || l.servers() <= fewServers {
-		l.appoint(b.index, q)
+	if q.all() || n <= fewBlocks || l.servers() <= fewServers {
+		l.appoint(b, q)
 	}
 }
 
 const (
-	openRounds = 3  // failures after which a piece is fetched from one peer alone
-	fewBlocks  = 16 // so are as many blocks, and all when there are
+	fewBlocks  = 16 // are fetched from one peer alone, and so are all when there are
 	fewServers = 3  // as many peers
 )
+
+// all reports whether it is time to fetch all of the piece from one peer.
+func (q *inquiry) all() bool { return q.failed >= 3 && q.failed%2 == 1 }
 
 // servers is the number of peers that serve us.
 func (l *loop) servers() (n int) {
@@ -158,7 +175,7 @@ func (q *inquiry) doubtful(b *build) (marked []bool, n int) {
 	switch {
 	case q.failed == 1:
 		marked, n = b.blocksOf(func(m *member) bool { return !m.record.proven() })
-	case q.failed < openRounds:
+	case !q.all():
 		marked, n = q.disputed(b.blocks)
 	}
 	if n == 0 {
@@ -195,7 +212,7 @@ func (q *inquiry) vouched(block int) bool {
 
 // appoint has one peer alone deliver what a piece lacks: one that has proved itself if there is any, otherwise one that
 // had no part in what was wrong; and not the same for all pieces.
-func (l *loop) appoint(index int, q *inquiry) {
+func (l *loop) appoint(b *build, q *inquiry) {
 	busy := make(map[*member]bool)
 	for _, o := range l.trust.inquiries {
 		busy[o.sole] = true
@@ -213,13 +230,35 @@ func (l *loop) appoint(index int, q *inquiry) {
 		func(m *member) bool { return m.downloaded > 0 && !busy[m] },
 		func(*member) bool { return true },
 	} {
-		id, ok := l.members.picker.Sole(index, func(id int) bool {
+		id, ok := l.members.picker.Sole(b.index, func(id int) bool {
 			m := l.members.byID[id]
 			return m == nil || m.record.banned || !fit(m)
 		})
 		if ok {
-			q.sole = l.members.byID[id]
+			q.sole, q.since, q.lacked = l.members.byID[id], l.now, b.left
 			return
+		}
+	}
+}
+
+const (
+	soleStart = time.Second     // within which a peer that delivers alone must have begun
+	soleEnd   = 8 * time.Second // within which it must be expected to end, when a reader waits
+)
+
+// hasten opens pieces to all peers whose single one takes too long.
+func (l *loop) hasten() {
+	for index, q := range l.trust.inquiries {
+		t := l.demand.targets[index]
+		if q.sole == nil || t == nil || t.build == nil || l.now-q.since < soleStart {
+			continue
+		}
+		b := t.build
+		done := q.lacked - b.left
+		rest := (l.now - q.since) / time.Duration(max(done, 1)) * time.Duration(b.left)
+		if done == 0 || t.class == picker.Blocked && rest > soleEnd {
+			l.members.picker.Sole(index, func(int) bool { return true })
+			q.sole = nil
 		}
 	}
 }
