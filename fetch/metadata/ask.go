@@ -19,6 +19,9 @@ const (
 // lifetime is how long a peer may stay without delivering a part.
 const lifetime = time.Minute
 
+// pipeline is how many parts a peer that delivers is asked for at once: one alone would cost a round trip for every 16 KiB.
+const pipeline = 16
+
 // maxFrame bounds a message in bytes: bitfields of the largest torrents fit.
 const maxFrame = 1 << 20
 
@@ -33,7 +36,7 @@ func (f *Fetcher) ask(ctx context.Context, s *source) error {
 	defer nc.Close()
 	stop := context.AfterFunc(ctx, func() { _ = nc.SetDeadline(time.Unix(1, 0)) })
 	defer stop()
-	c := &conversation{f: f, s: s, nc: nc, part: -1, until: time.Now().Add(lifetime)}
+	c := &conversation{f: f, s: s, nc: nc, depth: 1, asked: make(map[int]bool), until: time.Now().Add(lifetime)}
 	f.mu.Lock()
 	f.talks[c] = struct{}{}
 	f.mu.Unlock()
@@ -51,19 +54,21 @@ type conversation struct {
 	nc    net.Conn
 	rd    *wire.Reader
 	until time.Time // when it is over, if no part comes
+	depth int       // how many parts the peer is asked for at once
 
 	// Guarded by the Fetcher's mutex.
-	ext  uint8 // the number under which the peer takes metadata messages; 0 unknown
-	grid *grid // what its parts go into; nil while the peer has none
-	own  bool  // the grid is this peer's alone
-	part int   // asked for and not here; -1 none
+	ext   uint8        // the number under which the peer takes metadata messages; 0 unknown
+	grid  *grid        // what its parts go into; nil while the peer has none
+	own   bool         // the grid is this peer's alone
+	asked map[int]bool // parts that the peer was asked for and has not sent
 }
 
 func (c *conversation) shake() error {
 	_ = c.nc.SetDeadline(time.Now().Add(patience))
 	h := wire.Handshake{Features: wire.Features{Extended: true}, InfoHash: c.f.cfg.InfoHash, PeerID: c.f.cfg.PeerID}
-	hello := wire.ExtendedHandshake{
-		Messages: map[string]uint8{wire.ExtMetadata: extMetadata, wire.ExtPEX: extPEX}, Version: c.f.cfg.Version,
+	hello := wire.ExtendedHandshake{Messages: map[string]uint8{wire.ExtMetadata: extMetadata}, Version: c.f.cfg.Version}
+	if !c.f.cfg.NoPEX {
+		hello.Messages[wire.ExtPEX] = extPEX
 	}
 	if _, err := c.nc.Write(h.Append(nil)); err != nil {
 		return err
@@ -118,7 +123,7 @@ func (c *conversation) run() error {
 		case extMetadata:
 			err = c.answered(m.Data)
 		case extPEX:
-			if e, err := wire.ParseExchange(m.Data); err == nil {
+			if e, err := wire.ParseExchange(m.Data); err == nil && !c.f.cfg.NoPEX {
 				c.f.AddPeers(e.Added)
 			}
 		}
@@ -128,7 +133,7 @@ func (c *conversation) run() error {
 	}
 }
 
-// greeted takes the peer's extension handshake in and asks for the first part.
+// greeted takes the peer's extension handshake in and asks for the first parts.
 func (c *conversation) greeted(payload []byte) error {
 	h, err := wire.ParseExtendedHandshake(payload)
 	if err != nil {
@@ -140,32 +145,48 @@ func (c *conversation) greeted(payload []byte) error {
 	if c.ext == 0 || h.MetadataSize == 0 || c.grid != nil {
 		return nil // it has none (yet), or said so before
 	}
-	g := c.f.shared[h.MetadataSize]
-	if g == nil {
-		if g, err = c.f.newGrid(h.MetadataSize); err != nil {
-			return err
-		}
-		c.f.shared[h.MetadataSize] = g
+	if h.MetadataSize > maxSize {
+		return fmt.Errorf("claims metadata of %d bytes", h.MetadataSize)
 	}
-	c.grid = g
+	if c.grid = c.f.shared[h.MetadataSize]; c.grid == nil {
+		c.grid = c.f.newGrid(h.MetadataSize)
+		c.f.shared[h.MetadataSize] = c.grid
+	}
+	c.grid.users++
 	return c.next()
 }
 
-// next asks for another part. Where the shared grid has proved to be mixed with a liar's parts, the peer gets one of its
-// own. The caller holds the Fetcher's mutex; a request is too short for its write to wait.
-func (c *conversation) next() (err error) {
+// next asks for more parts. Where the shared grid has proved to be mixed with a liar's parts, the peer gets one of its
+// own. The caller holds the Fetcher's mutex; requests are too short for their write to wait.
+func (c *conversation) next() error {
 	if c.grid.mixed && !c.own {
-		if c.grid, err = c.f.newGrid(c.grid.size); err != nil {
+		c.separate()
+	}
+	for len(c.asked) < c.depth {
+		part, ok := c.grid.take(c.asked)
+		if !ok || c.grid.asked[part] > 0 && len(c.asked) > 0 {
+			return nil // what is on its way from others is asked for twice only by those with nothing else to do
+		}
+		c.grid.asked[part]++
+		c.asked[part] = true
+		m := wire.Metadata{Type: wire.MetadataRequest, Piece: part}
+		if err := c.send(wire.Message{ID: wire.Extended, Ext: c.ext, Data: m.Append(nil)}); err != nil {
 			return err
 		}
-		c.own = true
 	}
-	part, ok := c.grid.take()
-	if !ok {
-		return nil
+	return nil
+}
+
+// separate gives the peer a grid of its own, in which what is on its way from it will be put.
+func (c *conversation) separate() {
+	old := c.grid
+	c.own, c.grid = true, c.f.newGrid(old.size)
+	c.grid.users++
+	for part := range c.asked {
+		old.asked[part]--
+		c.grid.asked[part]++
 	}
-	c.part = part
-	return c.send(wire.Message{ID: wire.Extended, Ext: c.ext, Data: wire.Metadata{Type: wire.MetadataRequest, Piece: part}.Append(nil)})
+	c.f.leave(old)
 }
 
 // answered takes a metadata message in.
@@ -174,21 +195,29 @@ func (c *conversation) answered(payload []byte) error {
 	if err != nil {
 		return err
 	}
+	if m.Type == wire.MetadataRequest {
+		if c.ext == 0 {
+			return nil
+		}
+		// Without the mutex: a peer that does not read has nobody but itself wait.
+		no := wire.Metadata{Type: wire.MetadataReject, Piece: m.Piece}
+		return c.send(wire.Message{ID: wire.Extended, Ext: c.ext, Data: no.Append(nil)})
+	}
 	f := c.f
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	switch {
-	case m.Type == wire.MetadataRequest && c.ext != 0:
-		return c.send(wire.Message{ID: wire.Extended, Ext: c.ext, Data: wire.Metadata{Type: wire.MetadataReject, Piece: m.Piece}.Append(nil)})
-	case m.Type == wire.MetadataReject && m.Piece == c.part:
+	case !c.asked[m.Piece]:
+		return nil
+	case m.Type == wire.MetadataReject:
 		return errors.New("will not send the metadata")
-	case m.Type != wire.MetadataData || m.Piece != c.part || c.part < 0:
+	case m.Type != wire.MetadataData:
 		return nil
 	}
-	c.part = -1
+	delete(c.asked, m.Piece)
+	c.depth = min(2*c.depth, pipeline)
 	c.until = time.Now().Add(lifetime)
-	c.grid.asked[m.Piece]--
-	whole, err := c.grid.put(m.Piece, m.Data)
+	whole, err := f.put(c.grid, m.Piece, m.Data)
 	if err != nil {
 		return fmt.Errorf("%w: %w", errLiar, err)
 	}
@@ -200,7 +229,7 @@ func (c *conversation) answered(payload []byte) error {
 	}
 	c.grid.mixed = true
 	for other := range f.talks {
-		if other.grid == c.grid && other != c && other.part < 0 {
+		if other.grid == c.grid && other != c && len(other.asked) == 0 {
 			if err := other.next(); err != nil {
 				_ = other.nc.Close()
 			}
@@ -214,10 +243,11 @@ func (c *conversation) end() {
 	c.f.mu.Lock()
 	defer c.f.mu.Unlock()
 	delete(c.f.talks, c)
-	if c.grid != nil && c.part >= 0 {
-		c.grid.asked[c.part]--
+	if c.grid == nil {
+		return
 	}
-	if c.own {
-		c.f.held -= c.grid.size
+	for part := range c.asked {
+		c.grid.asked[part]--
 	}
+	c.f.leave(c.grid)
 }

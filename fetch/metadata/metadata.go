@@ -7,19 +7,16 @@ import (
 	"context"
 	"crypto/sha1"
 	"errors"
-	"fmt"
 	"log/slog"
 	"net"
 	"net/netip"
 	"sync"
 	"time"
-
-	"torrentfs/fetch/wire"
 )
 
 const (
 	maxSize     = 64 << 20    // bytes of an info dictionary, whatever a peer claims
-	maxHeld     = 4 * maxSize // bytes of all that is under construction: peers may claim many sizes
+	maxHeld     = 2 * maxSize // bytes of all that is under construction: peers may claim many sizes
 	maxPeers    = 40          // asked at once
 	maxKnown    = 2000        // addresses remembered
 	dialTimeout = 8 * time.Second
@@ -32,6 +29,7 @@ type Config struct {
 	InfoHash [20]byte
 	PeerID   [20]byte
 	Version  string
+	NoPEX    bool // listen to no peer about others
 	Dial     func(ctx context.Context, addr string) (net.Conn, error)
 	Logger   *slog.Logger
 }
@@ -54,7 +52,8 @@ type Fetcher struct {
 	mu     sync.Mutex
 	known  map[netip.AddrPort]*source
 	active int
-	held   int64                      // bytes of all grids, at their full size
+	held   int64                      // bytes that all grids take
+	grids  map[*grid]struct{}         // all of them
 	shared map[int64]*grid            // by size: what the peers that claim this size put together
 	talks  map[*conversation]struct{} // those under way
 }
@@ -80,7 +79,7 @@ func New(cfg Config) *Fetcher {
 	}
 	return &Fetcher{
 		cfg: cfg, wake: make(chan struct{}, 1), done: make(chan struct{}),
-		known: make(map[netip.AddrPort]*source), shared: make(map[int64]*grid),
+		known: make(map[netip.AddrPort]*source), grids: make(map[*grid]struct{}), shared: make(map[int64]*grid),
 		talks: make(map[*conversation]struct{}),
 	}
 }
@@ -223,67 +222,4 @@ func (f *Fetcher) finish(info []byte) bool {
 		close(f.done)
 	}
 	return true
-}
-
-// grid is an info dictionary of a certain size under construction.
-type grid struct {
-	size  int64
-	parts [][]byte
-	asked []int // how many peers each part is asked of now
-	left  int
-	mixed bool // it was put together wrongly once: each peer is then asked for the whole
-}
-
-// newGrid starts a grid, if there is room for what its size may come to. The caller holds mu.
-func (f *Fetcher) newGrid(size int64) (*grid, error) {
-	if size > maxSize || f.held+size > maxHeld {
-		return nil, fmt.Errorf("claims metadata of %d bytes, for which there is no room", size)
-	}
-	f.held += size
-	return newGrid(size), nil
-}
-
-func newGrid(size int64) *grid {
-	n := int((size + wire.MetadataPieceSize - 1) / wire.MetadataPieceSize)
-	return &grid{size: size, parts: make([][]byte, n), asked: make([]int, n), left: n}
-}
-
-func (g *grid) have() (n int64) {
-	for _, p := range g.parts {
-		n += int64(len(p))
-	}
-	return n
-}
-
-// take picks the part to ask for next: one that the fewest are asked for. ok is false when all are here.
-func (g *grid) take() (part int, ok bool) {
-	part = -1
-	for i := range g.parts {
-		if g.parts[i] == nil && (part < 0 || g.asked[i] < g.asked[part]) {
-			part = i
-		}
-	}
-	if part >= 0 {
-		g.asked[part]++
-	}
-	return part, part >= 0
-}
-
-// put places a part, and returns the whole when it is complete.
-func (g *grid) put(part int, data []byte) (whole []byte, err error) {
-	want := min(wire.MetadataPieceSize, g.size-int64(part)*wire.MetadataPieceSize)
-	if int64(len(data)) != want {
-		return nil, errors.New("a piece of metadata of the wrong length")
-	}
-	if g.parts[part] != nil {
-		return nil, nil
-	}
-	g.parts[part] = append([]byte(nil), data...)
-	if g.left--; g.left > 0 {
-		return nil, nil
-	}
-	for _, p := range g.parts {
-		whole = append(whole, p...)
-	}
-	return whole, nil
 }

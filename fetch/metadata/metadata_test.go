@@ -179,3 +179,76 @@ func TestNobodyHasIt(t *testing.T) {
 		t.Fatalf("%d bytes, %v", len(got), err)
 	}
 }
+
+// TestBoasters has peers that claim sizes that fill all the room there is. One with an info dictionary of the usual size
+// is not shut out, whoever comes first.
+func TestBoasters(t *testing.T) {
+	info := dictionary(40 << 10)
+	f := New(Config{InfoHash: sha1.Sum(info)})
+	f.mu.Lock()
+	var all []*grid
+	for i := range int64(4) {
+		g := f.newGrid(maxSize - i)
+		g.users++
+		all = append(all, g)
+	}
+	data := make([]byte, wire.MetadataPieceSize)
+	for part := range maxSize/wire.MetadataPieceSize - 1 {
+		for _, g := range all {
+			if _, err := f.put(g, part, data); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if f.held > maxHeld {
+			t.Fatalf("%d bytes are held", f.held)
+		}
+	}
+	f.mu.Unlock()
+	f.AddPeers([]netip.AddrPort{serve(t, sha1.Sum(info), honest(info))})
+	mustRun(t, f, info)
+}
+
+// TestDeafPeer has a peer that asks and asks and reads nothing of the answers. Others are served meanwhile.
+func TestDeafPeer(t *testing.T) {
+	info := dictionary(40 << 10)
+	deaf, flooded := net.Pipe()
+	defer deaf.Close()
+	hash := sha1.Sum(info)
+	f := New(Config{InfoHash: hash, Dial: func(ctx context.Context, addr string) (net.Conn, error) {
+		if addr == "192.0.2.1:1" {
+			return flooded, nil
+		}
+		return new(net.Dialer).DialContext(ctx, "tcp", addr)
+	}})
+	asked := make(chan struct{})
+	go func() {
+		defer close(asked)
+		b := wire.Handshake{Features: wire.Features{Extended: true}, InfoHash: hash, PeerID: [20]byte{'d'}}.Append(nil)
+		hello := wire.ExtendedHandshake{Messages: map[string]uint8{wire.ExtMetadata: 9}}
+		b = wire.Message{ID: wire.Extended, Data: hello.Append(nil)}.Append(b)
+		question := wire.Metadata{Type: wire.MetadataRequest}.Append(nil)
+		b = wire.Message{ID: wire.Extended, Ext: extMetadata, Data: question}.Append(b)
+		_, _ = wire.ReadHandshake(deaf)
+		_, _ = deaf.Write(b[:wire.HandshakeSize])
+		_, _ = wire.NewReader(deaf, 1<<20).Next()
+		_, _ = deaf.Write(b[wire.HandshakeSize:])
+	}()
+	f.AddPeers([]netip.AddrPort{netip.MustParseAddrPort("192.0.2.1:1")})
+	ended := make(chan struct{})
+	go func() { <-asked; f.AddPeers([]netip.AddrPort{serve(t, hash, honest(info))}); close(ended) }()
+	mustRun(t, f, info)
+	<-ended
+}
+
+// TestNoPEX hears nothing of other peers where that is not wanted.
+func TestNoPEX(t *testing.T) {
+	info := dictionary(20 << 10)
+	hash := sha1.Sum(info)
+	f := New(Config{InfoHash: hash, NoPEX: true})
+	f.AddPeers([]netip.AddrPort{serve(t, hash, &holder{pex: []netip.AddrPort{serve(t, hash, honest(info))}})})
+	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+	defer cancel()
+	if got, err := f.Run(ctx); err == nil {
+		t.Fatalf("%d bytes", len(got))
+	}
+}
