@@ -1,0 +1,53 @@
+package e2e
+
+import (
+	"fmt"
+	"path/filepath"
+	"testing"
+)
+
+// TestDHTOnly mounts by a .torrent and by a magnet link where nothing but the DHT leads to the seeder: a small network of
+// libtorrent nodes, each at an address of its own. Then the bootstrap node is gone, and what was saved of the routing
+// table leads to another torrent of the same network.
+func TestDHTOnly(t *testing.T) {
+	t.Parallel()
+	needMount(t)
+	folder := t.TempDir()
+	var shared []torrent
+	for i := range 3 {
+		path := write(t, filepath.Join(folder, fmt.Sprintf("dht%d.bin", i)), noise(byte(40+i), 300_000))
+		shared = append(shared, byLibtorrent(t, path, making{}))
+	}
+	boot := runClients(t, nil, node("127.0.0.40", ""))
+	entry := fmt.Sprintf("127.0.0.40:%d", boot.ports[0])
+	nodes := make([]client, 6)
+	for i := range nodes {
+		nodes[i] = node(fmt.Sprintf("127.0.0.%d", 41+i), entry)
+	}
+	for _, tt := range shared {
+		nodes[0].Torrents = append(nodes[0].Torrents, tt.seeding())
+	}
+	runClients(t, nil, nodes...)
+
+	dir := t.TempDir()
+	flags := []string{"--no-dht=false", "--dht-bootstrap", entry, "--cache-dir", dir}
+	m := mountTorrent(t, shared[0], flags...)
+	output(t, "cmp", shared[0].original(shared[0].name), m.path(shared[0].name))
+	m.interrupt()
+
+	fresh := append(flags[:3:3], "--cache-dir", t.TempDir())
+	m = startMount(t, nil, t.TempDir(), shared[1].magnet(), fresh...)
+	output(t, "cmp", shared[1].original(shared[1].name), m.path(shared[1].name))
+	m.interrupt()
+
+	boot.kill()
+	m = startMount(t, nil, t.TempDir(), shared[2].magnet(), flags...)
+	output(t, "cmp", shared[2].original(shared[2].name), m.path(shared[2].name))
+}
+
+// node is a libtorrent client in the DHT of loopback. Without an entry it waits for others.
+func node(ip, entry string) client {
+	return client{Settings: map[string]any{
+		"listen_interfaces": ip + ":0", "enable_dht": true, "dht_bootstrap_nodes": entry,
+	}}
+}
