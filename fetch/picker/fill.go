@@ -53,9 +53,9 @@ func (p *Picker) look(now time.Duration) (ready bool) {
 			counts: !x.choked && !x.stalled,
 		}
 		s.finish = s.start + 1/s.rate
-		if s.ready && now < x.idleTo && x.idleAt == o.changes {
+		if s.ready && now < x.vainTo && x.vainAt == o.changes {
 			s.ready = false
-			o.idleTo = earlier(o.idleTo, x.idleTo)
+			o.idleTo = earlier(o.idleTo, x.vainTo)
 		}
 		if s.counts && !x.all {
 			o.partial++
@@ -77,7 +77,7 @@ func (p *Picker) firstBlocks(now time.Duration) int {
 	for _, x := range p.peers {
 		switch {
 		case x.mute(now):
-		case x.measured() > 0:
+		case x.rate.value() > 0:
 			return firstBlocks
 		default:
 			unknown++
@@ -102,6 +102,7 @@ func (p *Picker) firstBlocks(now time.Duration) int {
 // may not come.
 func (p *Picker) fill(now time.Duration) (wake time.Duration) {
 	if p.free == 0 {
+		p.dryAt = now
 		return 0
 	}
 	if !p.look(now) {
@@ -110,7 +111,7 @@ func (p *Picker) fill(now time.Duration) (wake time.Duration) {
 	wake = p.outlook.idleTo
 	looks := vainLooks + int((now-p.outlook.last)/vainEvery) // so that thousands that idle don't take the processor
 	p.outlook.last = now
-	for p.free > 0 {
+	for p.free > 0 && p.line.room(now) {
 		best := p.outlook.soonest()
 		if best == nil {
 			break
@@ -126,13 +127,16 @@ func (p *Picker) fill(now time.Duration) (wake time.Duration) {
 		}
 		x := best.peer
 		best.ready = false
-		x.limitedTo = x.delivered + x.outstanding
+		x.idleAt = now
 		wake = earlier(wake, now+idleFor)
 		if last {
 			break
 		}
-		x.idleTo, x.idleAt = now+idleFor, p.outlook.changes
+		x.vainTo, x.vainAt = now+idleFor, p.outlook.changes
 		looks--
+	}
+	if p.free == 0 {
+		p.dryAt = now
 	}
 	return wake
 }

@@ -9,10 +9,9 @@ type flight struct {
 	block      int
 	length     int64
 	sentAt     time.Duration
-	delivered  int64         // peer.delivered then
-	since      time.Duration // peer.deliveredAt then
+	delivered  int64         // bytes that the peer had delivered then
+	since      time.Duration // when it had delivered the last of them
 	due        time.Duration // when it was to be here, as forecast then
-	limited    bool          // it did not join a full pipe, so its sample of the rate may be too low
 	doubtful   bool          // the same was asked of the peer before, and taken back: which of the two is answered?
 	hedged     bool          // another peer was asked too
 	prev, next *flight       // of the same peer, in the order they were sent
@@ -35,6 +34,7 @@ func (p *Picker) assign(x *peer, pc *piece, i int, now time.Duration) {
 	} else {
 		b.flights[1] = f
 	}
+	p.line.outstanding += f.length
 	if x.push(f, p.pace(x), now); x.head == f {
 		p.stallAt = earlier(p.stallAt, x.stallsAt())
 	}
@@ -44,13 +44,12 @@ func (p *Picker) assign(x *peer, pc *piece, i int, now time.Duration) {
 // push puts a flight at the end of the peer's line.
 func (x *peer) push(f *flight, rate float64, now time.Duration) {
 	if x.head == nil {
-		x.deliveredAt = now // the clock of its delivery starts with its work
+		x.busy(now)
 	}
 	f.sentAt, f.delivered, f.since = now, x.delivered, x.deliveredAt
 	f.due = max(x.last(), now+x.rtt) + seconds(float64(f.length)/rate) - x.shift
 	x.outstanding += f.length
 	x.flights++
-	f.limited = x.delivered < x.limitedTo
 	f.prev = x.tail
 	if x.tail != nil {
 		x.tail.next = f
@@ -84,6 +83,7 @@ func (p *Picker) land(f *flight) {
 	}
 	b.flights[1] = nil
 	f.peer.remove(f)
+	p.line.outstanding -= f.length
 	*f = flight{}
 	p.unused = append(p.unused, f)
 }
@@ -125,11 +125,7 @@ func (p *Picker) cancelFlights(pc *piece, i int, except *flight) {
 // cancel has a request taken back.
 func (p *Picker) cancel(f *flight) {
 	p.cancels = append(p.cancels, p.request(f))
-	spent := int64(0)
-	if f.hedged {
-		spent = f.length
-	}
-	f.peer.haunt(key(f.piece.index, f.block), spent)
+	f.peer.haunt(f)
 	f.peer.stale = true
 }
 
@@ -164,8 +160,11 @@ func (p *Picker) Received(id, index int, begin, length int64, stored bool, now t
 	if pc != nil && i < len(pc.blocks) {
 		f = pc.blocks[i].flightOf(x)
 	}
-	delete(x.ghosts, key(index, i))
-	x.received(f, length, now)
+	sentAt, known := x.asked(f, index, i)
+	x.received(f, sentAt, known, length, max(p.dryAt, p.line.fullAt), now)
+	if known {
+		p.line.received(length, now-sentAt, now)
+	}
 	if pc == nil || i >= len(pc.blocks) {
 		return false
 	}
@@ -190,9 +189,9 @@ func (p *Picker) Rejected(id, index int, begin int64, now time.Duration) {
 	if x == nil {
 		return
 	}
-	if spent, ok := x.ghosts[key(index, i)]; ok {
+	if g, ok := x.ghosts[key(index, i)]; ok {
 		delete(x.ghosts, key(index, i)) // the answer to a cancel that came in time
-		p.hedges.refund(spent)
+		p.hedges.refund(g.spent)
 		return
 	}
 	if pc == nil || i >= len(pc.blocks) {
@@ -204,17 +203,39 @@ func (p *Picker) Rejected(id, index int, begin int64, now time.Duration) {
 	}
 }
 
-// maxGhosts bounds the requests taken back that a peer may leave without an answer. Some peers answer none (BEP 3), some
-// each (BEP 6).
+// ghost is a request that was taken back. Its answer may still come, and is then not that of a later request.
+type ghost struct {
+	sentAt time.Duration
+	spent  int64 // what a second copy of it cost the budget of hedges, in bytes
+}
+
+// maxGhosts bounds those that a peer may leave without an answer. Some peers answer none (BEP 3), some each (BEP 6).
 const maxGhosts = 1024
 
-// haunt remembers a request that was taken back: its answer may still come, and is then not that of a later one. spent is
-// what a second copy of it cost the budget of hedges, in bytes.
-func (x *peer) haunt(key uint64, spent int64) {
+func (x *peer) haunt(f *flight) {
 	if x.ghosts == nil || len(x.ghosts) >= maxGhosts {
-		x.ghosts = make(map[uint64]int64)
+		x.ghosts = make(map[uint64]ghost)
 	}
-	x.ghosts[key] = spent
+	g := ghost{sentAt: f.sentAt}
+	if f.hedged {
+		g.spent = f.length
+	}
+	x.ghosts[key(f.piece.index, f.block)] = g
+}
+
+// asked is when the block that a peer delivers was asked of it; known is whether that can be told.
+func (x *peer) asked(f *flight, index, block int) (at time.Duration, known bool) {
+	g, ok := x.ghosts[key(index, block)]
+	if ok {
+		delete(x.ghosts, key(index, block))
+	}
+	switch {
+	case f == nil && ok:
+		return g.sentAt, true
+	case f != nil && !f.doubtful:
+		return f.sentAt, true
+	}
+	return 0, false
 }
 
 func key(index, block int) uint64 { return uint64(index)<<32 | uint64(block) }

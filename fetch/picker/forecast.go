@@ -53,8 +53,13 @@ func (x *peer) start(now time.Duration) time.Duration {
 	return max(x.rtt, x.last()+late-now) + late + x.deviation/2 + x.penalty
 }
 
-// arrives is how long it takes until a block in flight is here.
+// arrives is how long it takes until a block in flight is here. A peer that has never delivered anything may never do.
 func (f *flight) arrives(now time.Duration) time.Duration {
-	late := f.peer.late(now)
-	return max(0, f.due+f.peer.shift+late-now) + late
+	x := f.peer
+	late := x.late(now)
+	wait := max(0, f.due+x.shift+late-now) + late
+	if x.rate.value() == 0 {
+		wait += late
+	}
+	return wait
 }

@@ -4,8 +4,9 @@ import "time"
 
 const (
 	hedgeShare = 0.05    // of the bytes delivered may be spent on second copies
-	hedgeBurst = 2 << 20 // bytes of second copies that may be spent at once
 	hedgeGain  = 0.5     // a second copy must be expected within this share of the wait for the first
+	hedgeBurst = 2 << 20 // bytes of second copies that may be spent at once
+
 	hedgeLeast = 10 * time.Millisecond
 )
 

@@ -45,6 +45,7 @@ func (p *Picker) verify(t testing.TB) {
 		t.Fatalf("%d free blocks, counted %d", p.free, free)
 	}
 	p.verifyOrder(t)
+	outstanding := int64(0)
 	for _, x := range p.peers {
 		n, bytes := 0, int64(0)
 		var last *flight
@@ -55,6 +56,7 @@ func (p *Picker) verify(t testing.TB) {
 				t.Fatalf("peer %d: broken list at %+v", x.id, f)
 			}
 		}
+		outstanding += bytes
 		if x.tail != last || n != x.flights || n != flights[x] || bytes != x.outstanding {
 			t.Fatalf("peer %d: %d flights of %d bytes, counted %d of %d, blocks know %d",
 				x.id, x.flights, x.outstanding, n, bytes, flights[x])
@@ -62,6 +64,9 @@ func (p *Picker) verify(t testing.TB) {
 		if n > x.queue {
 			t.Fatalf("peer %d takes %d requests and has %d", x.id, x.queue, n)
 		}
+	}
+	if p.line.outstanding != outstanding {
+		t.Fatalf("%d bytes in flight in all, counted %d", p.line.outstanding, outstanding)
 	}
 	for _, f := range p.unused {
 		if *f != (flight{}) {

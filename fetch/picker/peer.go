@@ -24,15 +24,15 @@ type peer struct {
 	head, tail  *flight // requests in flight, in the order they were sent
 	flights     int
 	outstanding int64            // bytes in flight
-	ghosts      map[uint64]int64 // requests taken back and not answered, by key
+	ghosts      map[uint64]ghost // requests taken back and not answered, by key
 	forecast
 
 	stalled  bool          // fell silent when it should have delivered: is tried with one block at a time until it delivers
 	penalty  time.Duration // how much later than predicted a stalled peer is taken to deliver
 	rejects  int           // in a row
 	pausedTo time.Duration // it is asked nothing until then
-	idleTo   time.Duration // it looks for work no sooner, unless there were changes since
-	idleAt   int           // the count of changes when it last found none
+	vainTo   time.Duration // it looks for work no sooner, unless there were changes since
+	vainAt   int           // the count of changes when it last found none
 }
 
 // AddPeer adds a peer, choking us and without pieces. rtt is its round-trip time, 0 when unknown.

@@ -40,10 +40,12 @@ type Picker struct {
 	peers  []*peer // in the order they came; a slice, so that equal inputs give equal outputs
 	byID   map[int]*peer
 	pieces map[int]*piece
-	order  queue // all active pieces
-	open   queue // those of them with free blocks
-	free   int   // blocks of active pieces neither here nor in flight
+	order  queue         // all active pieces
+	open   queue         // those of them with free blocks
+	free   int           // blocks of active pieces neither here nor in flight
+	dryAt  time.Duration // when there was last nothing to ask for
 
+	line      line
 	typical   typical
 	outlook   outlook
 	hedges    bucket
@@ -60,7 +62,7 @@ func New(length, pieceLength int64) *Picker {
 	return &Picker{
 		pieceLength: pieceLength, length: length,
 		byID: make(map[int]*peer), pieces: make(map[int]*piece),
-		hedges: newBucket(), typical: typical{rate: guessedRate},
+		hedges: newBucket(), line: newLine(), typical: typical{rate: guessedRate},
 	}
 }
 

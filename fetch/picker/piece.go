@@ -177,17 +177,28 @@ func (p *Picker) taken(pc *piece) {
 }
 
 // Sole lets only one peer deliver a piece, from its first block on: after a failed hash the piece then convicts or clears
-// whoever delivered it. The peer chosen is the fastest that has the piece and is not in avoid; ok is false when there is
-// none, and the piece is then open to all as before. So it is when that peer chokes us, falls silent or leaves.
+// whoever delivered it. The peer chosen is the one that should be done first with this and what it was given so before, that
+// has the piece and is not in avoid; ok is false when there is none, and the piece is then open to all as before. So it is
+// when that peer chokes us, falls silent or leaves.
 func (p *Picker) Sole(index int, avoid func(peer int) bool) (id int, ok bool) {
 	pc := p.pieces[index]
 	if pc == nil {
 		return 0, false
 	}
 	pc.sole = nil
+	given := make(map[*peer]int) // blocks
+	for _, o := range p.order {
+		if o.sole != nil {
+			given[o.sole] += o.left
+		}
+	}
+	least := 0.0
 	for _, x := range p.peers {
-		if x.serves(index) && !x.stalled && !avoid(x.id) && (pc.sole == nil || p.pace(x) > p.pace(pc.sole)) {
-			pc.sole = x
+		if !x.serves(index) || x.stalled || avoid(x.id) {
+			continue
+		}
+		if takes := float64(given[x]+pc.left) / p.pace(x); pc.sole == nil || takes < least {
+			pc.sole, least = x, takes
 		}
 	}
 	p.changed()

@@ -114,7 +114,7 @@ var targets = []simCase{
 	{name: "play-silent", about: "the same; after 3 s three fall silent", spec: struck(func(p *peerSpec) { p.silent = 3 * time.Second }),
 		run: playing(playRate, playFor), limit: limits{start: 1400 * ms, plays: true}},
 	{name: "play-mute", about: "the same; three never answer at all", spec: struck(func(p *peerSpec) { p.silent = 1 }),
-		run: playing(playRate, playFor), limit: limits{start: 1400 * ms, plays: true}},
+		run: playing(playRate, playFor), limit: limits{start: 1500 * ms, plays: true}},
 	{name: "play-fade", about: "the same; after 3 s three fall to a tenth of their rate", spec: struck(func(p *peerSpec) { p.fades = 3 * time.Second }),
 		run: playing(playRate, playFor), limit: limits{start: 1400 * ms, plays: true}},
 }

@@ -1,6 +1,7 @@
 package picker
 
 import (
+	"math/rand/v2"
 	"slices"
 	"time"
 )
@@ -43,6 +44,8 @@ type simPeer struct {
 	downAt  time.Duration         // and the last of theirs here
 	adds    float64               // to what the swarm can give
 	pending map[Request]*simBuild // what we asked for and where it belongs, as package peer keeps it
+	life    *rand.Rand            // decides what becomes of it, the same whatever is asked of it
+	path    *rand.Rand            // decides what its messages meet on their way
 }
 
 type simRequest struct{ Request }
@@ -60,9 +63,11 @@ func (s *simPeer) able() {
 // join connects a peer.
 func (w *world) join(spec *peerSpec) {
 	s := &simPeer{w: w, spec: spec, id: w.next, rate: spec.rate, choking: true, pending: make(map[Request]*simBuild)}
+	s.life = rand.New(rand.NewPCG(w.spec.seed, uint64(2*s.id)))
+	s.path = rand.New(rand.NewPCG(w.spec.seed, uint64(2*s.id+1)))
 	w.next++
 	w.peers[s.id] = s
-	w.p.AddPeer(s.id, spec.rtt+w.exp(spec.jitter))
+	w.p.AddPeer(s.id, spec.rtt+exp(s.path, spec.jitter))
 	w.p.SetBits(s.id, spec.have, spec.have == nil)
 	if spec.reqq > 0 {
 		w.p.SetQueue(s.id, spec.reqq)
@@ -75,7 +80,7 @@ func (w *world) join(spec *peerSpec) {
 		s.able()
 	}
 	if spec.serving > 0 {
-		w.after(spec.choked+w.exp(spec.serving), func() { s.choke(true) })
+		w.after(spec.choked+exp(s.life, spec.serving), func() { s.choke(true) })
 	}
 	if spec.dies > 0 {
 		w.after(spec.dies, s.die)
@@ -87,15 +92,15 @@ func (w *world) join(spec *peerSpec) {
 		w.after(spec.fades, func() { s.rate /= 10; s.able() })
 	}
 	if spec.hiccup > 0 {
-		w.after(w.exp(spec.hiccup), s.halt)
+		w.after(exp(s.life, spec.hiccup), s.halt)
 	}
 }
 
 func (s *simPeer) halt() {
-	s.halted = s.w.now + time.Duration(s.w.rnd.Float64()*float64(time.Second))
+	s.halted = s.w.now + time.Duration(s.life.Float64()*float64(time.Second))
 	s.able()
 	s.w.at(s.halted, s.able)
-	s.w.after(s.w.exp(s.spec.hiccup), s.halt)
+	s.w.after(exp(s.life, s.spec.hiccup), s.halt)
 }
 
 // choke changes the peer's mind, and sees to it that it changes again.
@@ -116,9 +121,9 @@ func (s *simPeer) choke(yes bool) {
 			s.reject(s.queue[len(s.queue)-1].Request)
 			s.queue = s.queue[:len(s.queue)-1]
 		}
-		s.w.after(s.w.exp(s.spec.pausing), func() { s.choke(false) })
+		s.w.after(exp(s.life, s.spec.pausing), func() { s.choke(false) })
 	} else if s.spec.serving > 0 {
-		s.w.after(s.w.exp(s.spec.serving), func() { s.choke(true) })
+		s.w.after(exp(s.life, s.spec.serving), func() { s.choke(true) })
 	}
 }
 
@@ -134,7 +139,7 @@ func (s *simPeer) die() {
 
 // hear has something happen at the peer when a message sent now arrives.
 func (s *simPeer) hear(do func()) {
-	s.upAt = max(s.upAt, s.w.now+s.spec.rtt/2+s.w.exp(s.spec.jitter))
+	s.upAt = max(s.upAt, s.w.now+s.spec.rtt/2+exp(s.path, s.spec.jitter))
 	s.w.at(s.upAt, func() {
 		if !s.gone && !s.silent {
 			do()
@@ -144,7 +149,7 @@ func (s *simPeer) hear(do func()) {
 
 // tell has something happen here when a message that the peer sends now arrives.
 func (s *simPeer) tell(do func()) {
-	s.downAt = max(s.downAt, s.w.now+s.spec.rtt/2+s.w.exp(s.spec.jitter))
+	s.downAt = max(s.downAt, s.w.now+s.spec.rtt/2+exp(s.path, s.spec.jitter))
 	s.w.at(s.downAt, func() {
 		if s.w.peers[s.id] != nil {
 			do()
@@ -231,8 +236,8 @@ func (s *simPeer) serve() {
 
 // deliver carries a block to us, over our own line.
 func (s *simPeer) deliver(r Request) {
-	bad := s.spec.lies > 0 && s.w.rnd.Float64() < s.spec.lies
-	s.downAt = max(s.downAt, s.w.now+s.spec.rtt/2+s.w.exp(s.spec.jitter))
+	bad := s.spec.lies > 0 && s.path.Float64() < s.spec.lies
+	s.downAt = max(s.downAt, s.w.now+s.spec.rtt/2+exp(s.path, s.spec.jitter))
 	s.w.at(s.downAt, func() {
 		if s.w.spec.line > 0 {
 			s.w.line = max(s.w.line, s.w.now) + seconds(float64(r.Length)/s.w.spec.line)

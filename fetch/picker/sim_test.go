@@ -20,7 +20,7 @@ type world struct {
 	events events
 	seq    int
 	wakeAt time.Duration
-	check  bool // the picker's books after every step
+	audit  int // steps between looks at the picker's books
 	steps  int
 	probe  func() // called after every step, if not nil
 
@@ -52,7 +52,7 @@ const hashTime = 500 * time.Microsecond
 
 func newWorld(t testing.TB, spec swarmSpec) *world {
 	w := &world{
-		t: t, rnd: rand.New(rand.NewPCG(spec.seed, 7)), spec: spec,
+		t: t, rnd: rand.New(rand.NewPCG(spec.seed, 7)), spec: spec, audit: 101,
 		p: New(spec.size, spec.piece), peers: make(map[int]*simPeer), swarmSide: newSwarmSide(spec),
 	}
 	for i := range spec.peers {
@@ -92,8 +92,8 @@ func (w *world) at(t time.Duration, do func()) {
 func (w *world) after(d time.Duration, do func()) { w.at(w.now+d, do) }
 
 // exp draws from an exponential distribution.
-func (w *world) exp(mean time.Duration) time.Duration {
-	return time.Duration(w.rnd.ExpFloat64() * float64(mean))
+func exp(r *rand.Rand, mean time.Duration) time.Duration {
+	return time.Duration(r.ExpFloat64() * float64(mean))
 }
 
 // run lets the world go on until done, or to the end of its time, which is a failure.
@@ -147,7 +147,7 @@ func (w *world) step() {
 	for _, r := range requests {
 		w.request(r)
 	}
-	if w.check {
+	if w.audit > 0 && w.steps%w.audit == 0 {
 		w.p.verify(w.t)
 	}
 	if w.wakeAt = wake; wake > 0 {
@@ -168,7 +168,7 @@ func (w *world) state() string {
 	}
 	for _, x := range w.p.peers {
 		s += fmt.Sprintf("\n  peer %d: rate %.0f, rtt %v±%v, %d flights, choked %v, stalled %v",
-			x.id, x.measured(), x.rtt, x.deviation, x.flights, x.choked, x.stalled)
+			x.id, x.rate.value(), x.rtt, x.deviation, x.flights, x.choked, x.stalled)
 	}
 	return s
 }

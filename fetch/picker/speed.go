@@ -6,51 +6,127 @@ import (
 )
 
 const (
-	slack       = 50 * time.Millisecond // of data kept queued at a peer beyond what its round trip holds
-	steadyGain  = 1.25                  // round trips' worth of data kept in flight
-	growingGain = 2.5                   // the same in slow start
-	growing     = 3                     // rounds without growth that end slow start
-	growth      = 1.25                  // what counts as growth
-	guessedRate = 1 << 20               // bytes a second of a peer, when nothing is known of any
+	guessedRate = 1 << 20 // bytes a second of a peer, when nothing is known of any
 	guessedRTT  = 100 * time.Millisecond
 	typicalFor  = 100 * time.Millisecond // for which a typical rate is good
 	rateWindow  = 2 * time.Second        // the age at which a measured rate is forgotten, at least
+	peakWindow  = 15 * time.Second       // the same for a peak
 	leastBlocks = 2                      // in flight at a peer that delivers
 )
 
-// speed is what is believed of a peer's speed. Its rate is the highest delivery rate seen lately (a windowed maximum, as in
-// BBR), so that an idle or waiting peer is not taken for a slow one.
-type speed struct {
-	rtt time.Duration // the smallest seen
+// flow is what is known of a stream of blocks. Its rate is the highest of a round seen lately (a windowed maximum, as in
+// BBR), so that what idles or waits is not taken for slow.
+type flow struct {
+	rate  highest // bytes a second
+	peak  highest // the same, remembered for longer
+	round round
+	pipe
+}
 
+// round is a measurement over about a round trip.
+type round struct {
+	began time.Duration
+	bytes int64         // that came since
+	waits time.Duration // of blocks, from request to arrival, summed
+	count int           // of these
+}
+
+// end ends a round. low says that there was not enough to do for its rate to mean anything.
+func (f *flow) end(low bool, now time.Duration) {
+	rate := float64(f.round.bytes) / (now - f.round.began).Seconds()
+	f.rate.add(rate, low, now, max(rateWindow, 8*f.lag))
+	f.peak.add(rate, low, now, peakWindow)
+	f.measure(rate, f.peak.value(), f.round.waits, f.round.count, low, now)
+	f.round = round{began: now}
+}
+
+// highest is a windowed maximum.
+type highest struct {
+	values [2]float64 // of this window and of the one before
+	since  time.Duration
+}
+
+func (h *highest) value() float64 { return max(h.values[0], h.values[1]) }
+
+// add takes a value in. One that may be too low can't take the place of older ones.
+func (h *highest) add(v float64, low bool, now, window time.Duration) {
+	if now-h.since > window && !low {
+		h.values = [2]float64{0, h.values[0]}
+		h.since = now
+	}
+	h.values[0] = max(h.values[0], v)
+}
+
+var peerTuning = tuning{start: 2.5, gain: 1, slack: 30 * time.Millisecond, growth: 1.25, most: time.Minute}
+
+// speed is what is believed of a peer's speed.
+type speed struct {
+	rtt         time.Duration // the smallest seen
 	delivered   int64         // bytes that came, ever
-	deliveredAt time.Duration // when the last of them did
-	limitedTo   int64         // until so many were delivered, the peer's pipe was not full
-	rates       [2]float64    // bytes a second: the highest of this window and of the one before; 0 unknown
-	window      time.Duration // when the current one began
-	full        int           // rounds in which the rate has not grown
-	roundRate   float64
-	roundEnds   int64 // of bytes delivered
+	deliveredAt time.Duration // when a block came last, or the first was asked for after a pause
+	idleAt      time.Duration // when it last could have taken more than there was
+	flow
 }
 
 func newSpeed(rtt time.Duration) speed {
 	if rtt <= 0 {
 		rtt = guessedRTT
 	}
-	return speed{rtt: rtt}
+	return speed{rtt: rtt, flow: flow{pipe: newPipe(&peerTuning, rtt)}}
 }
 
-// measured is the peer's rate in bytes a second; 0 unknown.
-func (s *speed) measured() float64 { return max(s.rates[0], s.rates[1]) }
+// depth is how many bytes may be in flight at the peer. first is for one that has not delivered yet, in blocks.
+func (x *peer) depth(first int) int64 {
+	r := x.rate.value()
+	switch {
+	case x.stalled:
+		return BlockSize
+	case r == 0:
+		return int64(first) * BlockSize
+	}
+	return max(int64(r*x.held().Seconds()), leastBlocks*BlockSize)
+}
+
+// busy says that the peer, which had nothing in flight, has again.
+func (x *peer) busy(now time.Duration) {
+	x.deliveredAt = now
+	x.round = round{began: now}
+}
+
+// received learns from a block that came. f is its flight, nil if it was given up before, and sentAt when it was asked for,
+// if that is known. dry is when there was last nothing to ask of anybody.
+func (x *peer) received(f *flight, sentAt time.Duration, known bool, length int64, dry, now time.Duration) {
+	x.stalled, x.penalty, x.rejects = false, 0, 0
+	x.deliveredAt = now
+	x.delivered += length
+	x.round.bytes += length
+	took := now - sentAt
+	if !known || took <= 0 {
+		return
+	}
+	x.rtt = min(x.rtt, took)
+	x.round.waits += took
+	x.round.count++
+	if f != nil {
+		x.arrived(f, now)
+		if x.growing && now > f.since {
+			// A round is long while the rate doubles in each; this is the rate since the request.
+			x.rate.add(float64(x.delivered-f.delivered)/(now-f.since).Seconds(), true, now, rateWindow)
+		}
+	}
+	if sentAt >= x.round.began && now > x.round.began {
+		x.end(max(x.idleAt, dry) >= x.round.began-x.rtt, now)
+	}
+}
 
 // pace is the rate, in bytes a second, at which the peer is expected to deliver: what was measured, twice that while it
 // grows, or what is typical.
 func (p *Picker) pace(x *peer) float64 {
-	r := x.measured()
+	r := x.rate.value()
 	switch {
 	case r == 0:
 		return p.typical.rate
-	case x.full < growing:
+	case x.growing && x.flat == 0 && !x.limited:
 		return 2 * r
 	}
 	return r
@@ -69,7 +145,7 @@ func (t *typical) update(peers []*peer, now time.Duration) {
 	}
 	t.known = t.known[:0]
 	for _, x := range peers {
-		if r := x.measured(); r > 0 {
+		if r := x.rate.value(); r > 0 {
 			t.known = append(t.known, r)
 		}
 	}
@@ -82,59 +158,4 @@ func (t *typical) update(peers []*peer, now time.Duration) {
 	t.until = now + typicalFor
 }
 
-// depth is how many bytes the peer may have in flight: what its round trip holds and some milliseconds more, so that it is
-// never idle; twice the round trip's worth while its rate still grows (slow start). first is for one that has not
-// delivered yet, in blocks.
-func (x *peer) depth(first int) int64 {
-	if x.stalled {
-		return BlockSize
-	}
-	r := x.measured()
-	if r == 0 {
-		return int64(first) * BlockSize
-	}
-	gain := steadyGain
-	if x.full < growing {
-		gain = growingGain
-	}
-	return max(int64(r*(gain*x.rtt.Seconds()+slack.Seconds())), leastBlocks*BlockSize)
-}
-
 func seconds(s float64) time.Duration { return time.Duration(s * float64(time.Second)) }
-
-// received learns from a block that came; f is its flight, nil when it was given up before.
-func (x *peer) received(f *flight, length int64, now time.Duration) {
-	x.delivered += length
-	x.stalled, x.penalty, x.rejects = false, 0, 0
-	if f != nil && !f.doubtful {
-		if d := now - f.sentAt; d < x.rtt && d > 0 {
-			x.rtt = d
-		}
-		x.arrived(f, now)
-		x.sample(f, now)
-	}
-	x.deliveredAt = now
-}
-
-// sample measures the rate between the sending of a request and its answer, and whether slow start is over.
-func (x *peer) sample(f *flight, now time.Duration) {
-	took := now - f.since
-	if took <= 0 {
-		return
-	}
-	r := float64(x.delivered-f.delivered) / took.Seconds()
-	if now-x.window > max(rateWindow, 8*x.rtt) && !f.limited {
-		x.rates = [2]float64{0, x.rates[0]}
-		x.window = now
-	}
-	x.rates[0] = max(x.rates[0], r)
-	if f.delivered < x.roundEnds || f.limited {
-		return
-	}
-	x.roundEnds = x.delivered
-	if best := x.measured(); best > growth*x.roundRate {
-		x.roundRate, x.full = best, 0
-	} else {
-		x.full++
-	}
-}

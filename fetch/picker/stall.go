@@ -4,6 +4,7 @@ import "time"
 
 const (
 	patience    = time.Second            // of silence beyond what is expected, after which a peer has stalled
+	impatience  = 500 * time.Millisecond // the same for one that has never delivered
 	maxPenalty  = time.Minute            // of a peer that stalls again and again
 	rejectPause = 100 * time.Millisecond // for which a peer that rejects is asked nothing; doubled each time in a row
 	maxRejects  = 7                      // doublings
@@ -11,7 +12,11 @@ const (
 
 // stallsAt is when the peer, which has something to deliver, will have been silent for too long.
 func (x *peer) stallsAt() time.Duration {
-	return max(x.head.due+x.shift, x.deliveredAt, x.head.sentAt+x.rtt) + 4*x.deviation + patience
+	due := max(x.head.due+x.shift, x.deliveredAt, x.head.sentAt+x.rtt)
+	if x.rate.value() == 0 {
+		return due + 2*x.rtt + impatience
+	}
+	return due + 4*x.deviation + patience
 }
 
 // expire frees the blocks of peers that have fallen silent.
