@@ -21,7 +21,7 @@ const (
 	announceEvery = 5 * time.Minute // a torrent (BEP 14)
 	// perMinute bounds the announces of a torrent, answers included. One alone would have peers that come up one after
 	// another wait for a minute to hear of each other.
-	perMinute   = 3
+	perMinute   = 5
 	answerDelay = time.Second // at most, so that not everybody answers at once
 	// lookEvery is how often there is a look for new interfaces, and for those that could not be sent to.
 	lookEvery = 5 * time.Second

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -31,7 +32,7 @@ func bePeer() {
 		os.Exit(1)
 	}
 	s.Announce(hash, 4001)
-	io.Copy(io.Discard, os.Stdin)
+	_, _ = io.Copy(io.Discard, os.Stdin)
 	s.Close()
 }
 
@@ -47,7 +48,8 @@ func launch(t *testing.T, ns string, env []string, argv ...string) peer {
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	cmd := exec.CommandContext(ctx, "ip", append([]string{"netns", "exec", ns}, argv...)...)
 	cmd.Env = append(os.Environ(), env...)
-	cmd.Stderr = os.Stderr
+	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
+	cmd.WaitDelay = 10 * time.Second
 	stdin, err := cmd.StdinPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -59,7 +61,7 @@ func launch(t *testing.T, ns string, env []string, argv ...string) peer {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { stdin.Close(); _ = cmd.Wait(); cancel() })
+	t.Cleanup(func() { stdin.Close(); cancel(); _ = cmd.Wait() })
 	return peer{ns, bufio.NewScanner(stdout)}
 }
 
@@ -67,7 +69,6 @@ func launch(t *testing.T, ns string, env []string, argv ...string) peer {
 func (p peer) expect(t *testing.T, want string) {
 	t.Helper()
 	for p.lines.Scan() {
-		t.Logf("%s: %s", p.name, p.lines.Text())
 		if strings.Contains(p.lines.Text(), want) {
 			return
 		}
@@ -112,26 +113,46 @@ func segment(t *testing.T, n int) []string {
 		must("-n", ns, "addr", "add", fmt.Sprintf("fd77::%d/64", i+1), "dev", "eth0", "nodad")
 		must("-n", ns, "link", "set", "lo", "up")
 		must("-n", ns, "link", "set", "eth0", "up")
+		must("-n", ns, "route", "add", "default", "via", "10.77.0.254") // which transmission finds the interface by
 		names = append(names, ns)
 	}
 	return names
 }
 
-// TestSegment has two of us and a libtorrent on one network segment find each other, by both families.
+// TestSegment has two of us, a libtorrent and a transmission on one network segment find each other.
 func TestSegment(t *testing.T) {
-	hosts := segment(t, 3)
+	hosts := segment(t, 4)
 	env := []string{"LSD_TEST_PEER=1"}
 	one := launch(t, hosts[0], env, os.Args[0])
 	two := launch(t, hosts[1], env, os.Args[0])
 	// The later one is heard at once, and it hears the answer to its first announce.
 	one.expectAll(t, "10.77.0.2:4001", "[fd77::2]:4001")
 	two.expectAll(t, "10.77.0.1:4001", "[fd77::1]:4001")
-	if exec.Command("/usr/bin/python3", "-c", "import libtorrent").Run() != nil {
-		t.Skip("no libtorrent for python3")
-	}
-	other := launch(t, hosts[2], nil, "/usr/bin/python3", "-u", "testdata/libtorrent_peer.py", "10.77.0.3:4003", hash40)
-	one.expectAll(t, "10.77.0.3:4003")
-	other.expect(t, "10.77.0.1:4001")
+	t.Run("libtorrent", func(t *testing.T) {
+		if exec.Command("/usr/bin/python3", "-c", "import libtorrent").Run() != nil {
+			t.Skip("no libtorrent for python3")
+		}
+		other := launch(t, hosts[2], nil, "/usr/bin/python3", "-u", "testdata/libtorrent_peer.py", "10.77.0.3:4003", hash40)
+		one.expectAll(t, "10.77.0.3:4003")
+		other.expect(t, "10.77.0.1:4001")
+	})
+	t.Run("transmission", func(t *testing.T) {
+		if _, err := exec.LookPath("transmission-daemon"); err != nil {
+			t.Skip(err)
+		}
+		dir := t.TempDir()
+		other := launch(t, hosts[3], nil, "sh", "-c", `exec transmission-daemon "$@" 2>&1`, "sh", "-f", "--log-debug", "-g", dir,
+			"-w", dir, "--lpd", "--no-dht", "--no-portmap", "-P", "4004", "-p", "9091", "--no-auth")
+		add := exec.Command("ip", "netns", "exec", hosts[3], "transmission-remote", "127.0.0.1:9091", "-a", "magnet:?xt=urn:btih:"+hash40)
+		for deadline := time.Now().Add(time.Minute); add.Run() != nil; add = exec.Command(add.Path, add.Args[1:]...) {
+			if time.Now().After(deadline) {
+				t.Fatal("transmission takes no torrents")
+			}
+			time.Sleep(50 * time.Millisecond)
+		}
+		two.expectAll(t, "10.77.0.4:4004")
+		other.expect(t, "peer from LPD (10.77.0.2:4001)")
+	})
 }
 
 // expectAll waits until the program has found all these peers, in any order.

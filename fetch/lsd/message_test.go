@@ -85,3 +85,13 @@ func FuzzParse(f *testing.F) {
 		}
 	})
 }
+
+// TestSize has our own messages be of a size that transmission reads.
+func TestSize(t *testing.T) {
+	for _, group := range []string{"239.192.152.143:6771", "[ff15::efc0:988f]:6771"} {
+		b := announcement{65535, [][20]byte{hash}, "0123456789abcdef"}.encode(group)
+		if len(b) >= 200 || !strings.HasSuffix(string(b), "\r\n\r\n\r\n") {
+			t.Errorf("%d bytes: %q", len(b), b)
+		}
+	}
+}

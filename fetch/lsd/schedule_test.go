@@ -97,7 +97,11 @@ func TestSchedule(t *testing.T) {
 			{0, "10.0.0.4:6771", 0},
 			{answerDelay, "", 1},
 			{0, "10.0.0.5:6771", 0},
-			{answerDelay, "", 0}, // no more than that in a minute
+			{answerDelay, "", 1},
+			{0, "10.0.0.6:6771", 0},
+			{answerDelay, "", 1},
+			{0, "10.0.0.7:6771", 0},
+			{answerDelay, "", 0}, // no more than perMinute in a minute
 			{time.Minute, "10.0.0.2:6771", 1},
 			{time.Minute, "", 0}, // one that is known needs no answer
 			{announceEvery, "", 1},
