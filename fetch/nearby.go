@@ -71,6 +71,25 @@ func (c *Client) dhtConfig() dht.Config {
 	return cfg
 }
 
+// dhtPort is where our DHT node can be reached, 0 if there is none that can.
+func (c *Client) dhtPort() uint16 {
+	node, _ := c.begin()
+	if node == nil || c.port() == 0 {
+		return 0
+	}
+	for _, a := range node.Addrs() { // of both families, on one port if that could be had
+		return a.Port()
+	}
+	return 0
+}
+
+// node passes a peer's DHT node on to ours.
+func (c *Client) node(a netip.AddrPort) {
+	if node, _ := c.begin(); node != nil {
+		node.AddNodes([]string{a.String()})
+	}
+}
+
 // foundLocally passes a peer on the local network to its torrent.
 func (c *Client) foundLocally(hash [20]byte, peer netip.AddrPort) {
 	c.trackerless.mu.Lock()

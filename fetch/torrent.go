@@ -48,11 +48,15 @@ func (c *Client) Add(t *metainfo.Torrent, store swarm.Store, opt AddOptions) (*T
 		return nil, fmt.Errorf("torrent %v is given twice", t.InfoHash)
 	}
 	x := &Torrent{client: c, meta: t}
-	x.swarm = swarm.New(swarm.Config{
+	config := swarm.Config{
 		Torrent: t, Store: store, PeerID: c.peerID, Port: c.port(), Version: c.version(),
 		InFlight: c.cfg.InFlight, MaxPeers: c.cfg.MaxPeers, Upload: c.cfg.Upload || opt.Seed, Seed: opt.Seed,
 		Source: opt.Source, Keep: opt.Keep, PEX: !c.cfg.NoPEX, Dial: c.dial, Logger: c.log.With("torrent", t.Name),
-	})
+	}
+	if !t.Private { // for a private one nothing of the kind begins
+		config.DHTPort, config.Node = c.dhtPort(), c.node
+	}
+	x.swarm = swarm.New(config)
 	if f := c.found[t.InfoHash]; f != nil { // it was a magnet link: its discovery runs already
 		delete(c.found, t.InfoHash)
 		x.discovery = f.discovery

@@ -36,6 +36,7 @@ type Torrent struct {
 	Pieces   int    // number of pieces; bounds bitfields and indices
 	Source   Source // nil: nothing is uploaded
 	Info     []byte // the info dictionary, for peers that ask for it (BEP 9)
+	DHTPort  uint16 // of our DHT node, told to peers that have one (BEP 5); 0: none
 	Hello    wire.ExtendedHandshake
 	Events   chan<- *Batch   // where batches go
 	Done     <-chan struct{} // closed when nobody reads Events any more
@@ -143,6 +144,9 @@ func (c *Conn) Start(have []byte, wg *sync.WaitGroup) {
 	}
 	if c.features.Extended {
 		b = wire.Message{ID: wire.Extended, Data: c.torrent.Hello.Append(nil)}.Append(b)
+	}
+	if c.features.DHT && c.torrent.DHTPort != 0 {
+		b = wire.Message{ID: wire.Port, Index: uint32(c.torrent.DHTPort)}.Append(b)
 	}
 	c.out, c.maxOut = b, maxOut+len(b)
 	c.poke()

@@ -15,7 +15,12 @@ var ErrSelf = errors.New("connected to ourselves")
 // ErrWrongTorrent says that the peer answered for another torrent, or asked for one that we don't have.
 var ErrWrongTorrent = errors.New("another torrent's info-hash")
 
-var ours = wire.Features{Fast: true, Extended: true}
+// shake is the handshake of our side.
+func (t *Torrent) shake() wire.Handshake {
+	return wire.Handshake{
+		Features: wire.Features{Fast: true, Extended: true, DHT: t.DHTPort != 0}, InfoHash: t.InfoHash, PeerID: t.PeerID,
+	}
+}
 
 // Initiate shakes hands over a connection that we dialled, within ctx. On error nc is closed.
 func Initiate(ctx context.Context, nc net.Conn, t *Torrent) (*Conn, error) {
@@ -23,8 +28,7 @@ func Initiate(ctx context.Context, nc net.Conn, t *Torrent) (*Conn, error) {
 	defer stop()
 	sent := time.Now()
 	theirs, err := exchange(nc, func() (wire.Handshake, error) {
-		b := wire.Handshake{Features: ours, InfoHash: t.InfoHash, PeerID: t.PeerID}.Append(nil)
-		if _, err := nc.Write(b); err != nil {
+		if _, err := nc.Write(t.shake().Append(nil)); err != nil {
 			return wire.Handshake{}, err
 		}
 		return wire.ReadHandshake(nc)
@@ -61,7 +65,7 @@ func Receive(ctx context.Context, nc net.Conn, lookup func(infoHash [20]byte) *T
 		if theirs.PeerID == t.PeerID {
 			return theirs, ErrSelf
 		}
-		_, err = nc.Write(wire.Handshake{Features: ours, InfoHash: t.InfoHash, PeerID: t.PeerID}.Append(nil))
+		_, err = nc.Write(t.shake().Append(nil))
 		return theirs, err
 	})
 	if err != nil {

@@ -68,7 +68,7 @@ func (r *reader) flush() {
 func (r *reader) handle(m wire.Message) error {
 	c := r.c
 	first := !r.begun
-	if m.ID != wire.KeepAlive && m.ID != wire.Extended {
+	if m.ID != wire.KeepAlive && m.ID != wire.Extended && m.ID != wire.Port {
 		r.begun = true
 	}
 	if err := r.chatter.hear(m); err != nil {
@@ -128,7 +128,7 @@ func (r *reader) handle(m wire.Message) error {
 			return violation("an extended message without the extension protocol")
 		}
 		it.Data = append([]byte(nil), m.Data...)
-	case wire.Unchoke, wire.Interested, wire.NotInterested, wire.Have, wire.AllowedFast:
+	case wire.Unchoke, wire.Interested, wire.NotInterested, wire.Have, wire.AllowedFast, wire.Port:
 	default: // keep-alives, suggestions, and messages that are not known: nothing to do
 		return nil
 	}

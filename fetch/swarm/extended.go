@@ -57,6 +57,14 @@ func (l *loop) extended(m *member, it *peer.Item) {
 	}
 }
 
+// node passes on that a peer says it runs a DHT node (BEP 5), once for each peer.
+func (l *loop) node(m *member, port uint16) {
+	if l.cfg.Node != nil && !l.cfg.Torrent.Private && port != 0 && !m.node {
+		m.node = true
+		l.cfg.Node(netip.AddrPortFrom(m.addr.Addr(), port))
+	}
+}
+
 const (
 	gossipEvery = time.Minute // BEP 11
 	hearEvery   = 20 * time.Second

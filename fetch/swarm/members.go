@@ -38,6 +38,7 @@ type member struct {
 	record     record
 	joined     time.Duration
 	exchange   exchange
+	node       bool // it has told of its DHT node
 }
 
 func newMembers(t *metainfo.Torrent) members {
@@ -155,6 +156,8 @@ func (l *loop) item(m *member, it *peer.Item, now time.Duration) {
 		p.AllowFast(m.id, int(it.Index))
 	case wire.Extended:
 		l.extended(m, it)
+	case wire.Port:
+		l.node(m, uint16(it.Index))
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"log/slog"
 	"net"
+	"net/netip"
 	"runtime"
 	"sync"
 	"time"
@@ -48,8 +49,11 @@ type Config struct {
 	Seed     bool        // want nothing
 	Keep     bool        // fetch everything, in the background
 	PEX      bool        // exchange peers with peers (BEP 11); a private torrent never does
-	Dial     func(ctx context.Context, addr string) (net.Conn, error)
-	Logger   *slog.Logger
+	DHTPort  uint16      // of our DHT node, told to peers (BEP 5) unless the torrent is private; 0: none
+	// Node is told of the DHT nodes that peers say they run; it must not block. Nil: nobody is.
+	Node   func(netip.AddrPort)
+	Dial   func(ctx context.Context, addr string) (net.Conn, error)
+	Logger *slog.Logger
 }
 
 // ErrClosed is returned by reads of a swarm that was closed.
@@ -92,6 +96,9 @@ func New(cfg Config) *Swarm {
 		InfoHash: cfg.Torrent.InfoHash, PeerID: cfg.PeerID, Pieces: cfg.Torrent.NumPieces(),
 		Info: cfg.Torrent.Info, Hello: hello(cfg),
 		Events: s.events, Done: s.done,
+	}
+	if !cfg.Torrent.Private {
+		s.link.DHTPort = cfg.DHTPort
 	}
 	if cfg.Upload {
 		if s.link.Source = cfg.Source; cfg.Source == nil {

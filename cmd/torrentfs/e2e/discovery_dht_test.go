@@ -51,3 +51,20 @@ func node(ip, entry string) client {
 		"listen_interfaces": ip + ":0", "enable_dht": true, "dht_bootstrap_nodes": entry,
 	}}
 }
+
+// TestDHTByPeer joins the DHT by what a peer says of its node, with no bootstrap node alive. The peer has nothing of the
+// torrent; the DHT knows who has.
+func TestDHTByPeer(t *testing.T) {
+	t.Parallel()
+	needMount(t)
+	tt := byLibtorrent(t, write(t, filepath.Join(t.TempDir(), "port.bin"), noise(45, 300_000)), making{})
+	seeder := node("127.0.0.50", "")
+	seeder.Torrents = []role{tt.seeding()}
+	boot := runClients(t, nil, seeder)
+	idle := node("127.0.0.51", fmt.Sprintf("127.0.0.50:%d", boot.ports[0]))
+	idle.Torrents = []role{{File: tt.file, Folder: t.TempDir(), Mode: "upload"}}
+	peer := runClients(t, nil, idle)
+	m := mountTorrent(t, tt, "--no-dht=false", "--dht-bootstrap", fmt.Sprintf("127.0.0.1:%d", freePort(t)),
+		"--peer", fmt.Sprintf("127.0.0.51:%d", peer.ports[0]))
+	output(t, "cmp", tt.original(tt.name), m.path(tt.name))
+}
