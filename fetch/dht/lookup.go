@@ -17,6 +17,8 @@ const (
 	lookEvery = 5 * time.Minute
 	// wantedEvery is how long it rests at least when more peers are wanted.
 	wantedEvery = 30 * time.Second
+	// maxRounds is how many torrents are looked for at a time. All at once, each would have a small share of askRate.
+	maxRounds = 4
 	// maxFound bounds the peers of one round.
 	maxFound = 2000
 )
@@ -104,6 +106,12 @@ func (l *Lookup) rest(ctx context.Context, pause, least time.Duration) bool {
 
 // look does one round, in both families at a time.
 func (n *Node) look(ctx context.Context, infoHash [20]byte, port uint16, peers func([]netip.AddrPort)) outcome {
+	select {
+	case n.rounds <- struct{}{}:
+		defer func() { <-n.rounds }()
+	case <-ctx.Done():
+		return outcome{}
+	}
 	news := news{tell: peers, told: make(map[netip.AddrPort]struct{})}
 	var mu sync.Mutex
 	var out outcome

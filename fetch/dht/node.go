@@ -51,6 +51,7 @@ type Node struct {
 	hosts    *hosts
 	readOnly atomic.Bool
 	families []*family
+	rounds   chan struct{}   // filled by rounds of lookups under way
 	ctx      context.Context //nolint:containedctx // the node's own lifetime
 	cancel   context.CancelFunc
 	wg       sync.WaitGroup
@@ -68,6 +69,9 @@ func New(cfg Config) (*Node, error) {
 	}
 	n := newNode(cfg, conns)
 	if err := n.start(); err != nil {
+		for _, conn := range conns {
+			conn.Close()
+		}
 		return nil, err
 	}
 	return n, nil
@@ -78,7 +82,7 @@ func newNode(cfg Config, conns []net.PacketConn) *Node {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
-	n := &Node{cfg: cfg, hosts: newHosts(cfg.Bootstrap)}
+	n := &Node{cfg: cfg, hosts: newHosts(cfg.Bootstrap), rounds: make(chan struct{}, maxRounds)}
 	n.readOnly.Store(cfg.ReadOnly)
 	n.ctx, n.cancel = context.WithCancel(context.Background())
 	for _, conn := range conns {
@@ -178,19 +182,19 @@ func (n *Node) save() error {
 	}
 	old, _ := load(n.cfg.TablePath) // and one that can't be read is written over
 	var table saved
-	any := false
+	online := false
 	for _, f := range n.families {
 		i := f.index()
 		id := f.session.Load().id
 		table.id[i], table.nodes[i] = string(id[:]), f.up()
-		any = any || len(table.nodes[i]) > 0
+		online = online || len(table.nodes[i]) > 0
 	}
 	for i := range table.nodes {
 		if len(table.nodes[i]) == 0 {
 			table.nodes[i] = old.nodes[i]
 		}
 	}
-	if !any {
+	if !online {
 		return nil
 	}
 	return table.save(n.cfg.TablePath)

@@ -5,7 +5,6 @@ import (
 	"net/netip"
 	"path/filepath"
 	"slices"
-	"sync"
 	"testing"
 	"time"
 )
@@ -47,12 +46,12 @@ func find(t testing.TB, n *Node, infoHash [20]byte, port uint16, peer netip.Addr
 	}
 }
 
-// announce keeps a torrent announced until the test ends.
+// announce has a torrent announced once, to whoever is there.
 func announce(t testing.TB, n *Node, infoHash [20]byte, port uint16) {
-	ctx, cancel := context.WithCancel(context.Background())
-	var wg sync.WaitGroup
-	wg.Go(func() { n.Lookup(infoHash, port, func([]netip.AddrPort) {}).Run(ctx) })
-	t.Cleanup(func() { cancel(); wg.Wait() })
+	t.Helper()
+	eventually(t, "somebody to announce to", func() bool {
+		return n.look(t.Context(), infoHash, port, func([]netip.AddrPort) {}).nodes > 0
+	})
 }
 
 // eventually waits for something that other goroutines bring about.

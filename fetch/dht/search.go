@@ -58,6 +58,9 @@ func (f *family) search(
 			}
 			return res.TraversalQueryResult(n)
 		},
+		DataFilter: func(token any) bool {
+			return method != getPeers || token != nil // else there is no announcing to it
+		},
 		NodeFilter: func(n types.AddrMaybeId) bool {
 			return sendable(n.Addr.AddrPort) && n.Addr.Addr().Is6() == f.six
 		},

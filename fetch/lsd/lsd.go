@@ -51,6 +51,7 @@ type Service struct {
 	sockets []*socket
 	wake    chan struct{}
 	done    chan struct{}
+	closing sync.Once
 	wg      sync.WaitGroup
 
 	mu       sync.Mutex
@@ -109,20 +110,27 @@ func start(cfg Config, sockets []*socket) *Service {
 
 // Close ends the service.
 func (s *Service) Close() error {
-	close(s.done)
-	for _, sock := range s.sockets {
-		sock.conn.Close()
-	}
+	s.closing.Do(func() {
+		close(s.done)
+		for _, sock := range s.sockets {
+			sock.conn.Close()
+		}
+	})
 	s.wg.Wait()
 	return nil
 }
 
-// Announce has a torrent announced, now and every few minutes, as one that we take connections for at port. It is then
-// also looked for. Announced again, it has a new port.
+// Announce has a torrent announced, now and every few minutes, as one that we take connections for at port, and has it
+// looked for. With port 0 it is only looked for. Announced again, it has a new port.
 func (s *Service) Announce(infoHash [20]byte, port uint16) {
 	s.mu.Lock()
-	s.torrents[infoHash] = &torrent{port: port, next: time.Now()}
-	s.mu.Unlock()
+	defer s.mu.Unlock()
+	t := s.torrents[infoHash]
+	if t == nil {
+		t = &torrent{}
+		s.torrents[infoHash] = t
+	}
+	t.port, t.next = port, time.Now()
 	s.nudge()
 }
 
@@ -175,7 +183,7 @@ func (s *Service) update() {
 	var all []announcement
 	s.mu.Lock()
 	for hash, t := range s.torrents {
-		if t.last[0] != (time.Time{}) { // else it is due
+		if t.port != 0 && !t.last[0].IsZero() { // else it is due
 			all = append(all, s.announcement(hash, t))
 		}
 	}
@@ -197,7 +205,7 @@ func (s *Service) due(now time.Time) []announcement {
 	defer s.mu.Unlock()
 	var due []announcement
 	for hash, t := range s.torrents {
-		if !t.next.After(now) {
+		if t.port != 0 && !t.next.After(now) {
 			copy(t.last[1:], t.last[:])
 			t.last[0], t.next = now, now.Add(announceEvery)
 			due = append(due, s.announcement(hash, t))
@@ -217,7 +225,9 @@ func (s *Service) pause(now time.Time) time.Duration {
 	defer s.mu.Unlock()
 	pause := lookEvery
 	for _, t := range s.torrents {
-		pause = min(pause, t.next.Sub(now))
+		if t.port != 0 {
+			pause = min(pause, t.next.Sub(now))
+		}
 	}
 	return pause
 }
@@ -272,6 +282,7 @@ func (s *Service) note(c claim, now time.Time) bool {
 		if len(s.heard) >= maxHeard {
 			s.forget()
 		}
+		// The sender is new, and may have missed our last announce.
 		soon := now.Add(randv2.N(answerDelay))
 		if earliest := t.last[perMinute-1].Add(time.Minute); earliest.After(soon) {
 			soon = earliest

@@ -122,6 +122,19 @@ func TestSchedule(t *testing.T) {
 				}
 			}
 		}
+		s.Announce(hash, 0)
+		l.hears("10.0.0.99:6771", announcement{port: 9, hashes: [][20]byte{hash}})
+		if len(found) != 1 {
+			t.Error("not looked for without a port")
+		}
+		time.Sleep(announceEvery)
+		if n := l.count(); n != 0 {
+			t.Errorf("%d announces without a port", n)
+		}
+		s.Announce(hash, 8)
+		if n := l.count(); n != interfaces {
+			t.Errorf("%d announces with another port", n)
+		}
 		s.Withdraw(hash)
 		time.Sleep(announceEvery)
 		if n := l.count(); n != 0 {
