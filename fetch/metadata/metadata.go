@@ -21,7 +21,8 @@ const (
 	maxKnown    = 2000        // addresses remembered
 	dialTimeout = 8 * time.Second
 	patience    = 15 * time.Second // for which a peer may leave us without an answer
-	retryAfter  = 10 * time.Second // before a peer that failed is asked again
+	firstPause  = time.Second      // before a peer that failed is asked again; doubles with each failure
+	longPause   = time.Minute
 )
 
 // Config says what to get and as whom.
@@ -64,6 +65,7 @@ type source struct {
 	active    bool
 	answered  bool // shook hands
 	bad       bool // sent wrong bytes, or is another torrent's
+	failures  int
 	notBefore time.Time
 }
 
@@ -200,7 +202,8 @@ func (f *Fetcher) left(s *source, err error) {
 	f.mu.Lock()
 	s.active = false
 	f.active--
-	s.notBefore = time.Now().Add(retryAfter)
+	s.notBefore = time.Now().Add(min(firstPause<<min(s.failures, 10), longPause))
+	s.failures++
 	s.bad = s.bad || errors.Is(err, errLiar)
 	f.mu.Unlock()
 	if err != nil {
