@@ -38,7 +38,7 @@ func (c *Conn) read() error {
 type reader struct {
 	c           *Conn
 	batch       *Batch
-	begun       bool  // a message that may not follow others (bitfield) has had its chance
+	begun       bool  // a message that may not follow others (have none) has had its chance
 	requested   int64 // bytes of blocks that we asked for
 	unrequested int64 // and of others
 	chatter     chatter
@@ -102,14 +102,17 @@ func (r *reader) handle(m wire.Message) error {
 		c.dequeue(m)
 		return nil
 	case wire.Bitfield:
-		if !first {
-			return violation("a late bitfield")
+		if !first { // aria2's way to say that it has many more pieces
+			if err := r.chatter.spend(len(m.Data) / chatterBytes); err != nil {
+				return err
+			}
 		}
 		if err := checkBits(m.Data, c.torrent.Pieces); err != nil {
 			return err
 		}
 		it.Data = append([]byte(nil), m.Data...)
-	case wire.HaveAll, wire.HaveNone:
+	case wire.HaveAll: // late ones are aria2's too
+	case wire.HaveNone:
 		if !first {
 			return violation("a late %v", m.ID)
 		}
