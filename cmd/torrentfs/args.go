@@ -28,7 +28,11 @@ func noArgs(cmd *cobra.Command, args []string) error {
 func exactArgs(names ...string) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, args []string) error {
 		if len(args) < len(names) {
-			return usagef(cmd, "%s is missing", strings.Join(names[len(args):], " and "))
+			missing := names[len(args):]
+			if len(missing) > 1 {
+				return usagef(cmd, "%s are missing", strings.Join(missing, " and "))
+			}
+			return usagef(cmd, "%s is missing", missing[0])
 		}
 		if extra := args[len(names):]; len(extra) > 0 {
 			return usagef(cmd, "only %s is wanted, but there is also %s", strings.Join(names, " and "), shellQuote(extra[0]))

@@ -71,7 +71,7 @@ func newCreate() *cobra.Command {
 		Use:   "create [flags] PATH",
 		Short: "Make a torrent of a file or folder",
 		Long: `Create makes a .torrent file of the file or folder at PATH, hashing it on all processors. Special
-files and links to folders are left out.`,
+files and links to folders are left out. 'torrentfs seed FILE PATH' then shares it.`,
 		Example: `  torrentfs create ~/data -o data.torrent
   torrentfs create --tracker http://tracker.example/announce --private ~/data
   torrentfs create --json ~/data | jq -r .info_hash`,

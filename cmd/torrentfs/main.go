@@ -44,6 +44,7 @@ only what is read, and a little ahead of it, is downloaded, and every byte is ve
   torrentfs unmount /mnt/t
   torrentfs info file.torrent                     what is in a torrent
   torrentfs create ~/data -o data.torrent         make a torrent
+  torrentfs seed data.torrent ~/data              and share it
   torrentfs cache ls                              what is kept on disk`,
 		SilenceErrors: true, // report prints them
 		SilenceUsage:  true,
@@ -66,7 +67,7 @@ only what is read, and a little ahead of it, is downloaded, and every byte is ve
 	root.Flags().BoolVar(&version, "version", false, "print the version")
 	logs.register(root)
 	root.SetHelpCommand(newHelp())
-	root.AddCommand(newMount(&logs), newUnmount(), newInfo(&logs), newCreate(), newCache(), newDemo(&logs), newVersion())
+	root.AddCommand(newMount(&logs), newUnmount(), newInfo(&logs), newCreate(), newSeed(&logs), newCache(), newDemo(&logs), newVersion())
 	root.InitDefaultHelpCmd()
 	root.InitDefaultCompletionCmd()
 	for _, cmd := range root.Commands() {

@@ -157,6 +157,10 @@ func TestExitCodes(t *testing.T) {
 		{"create --web-seed udp://host.example x", 2, `torrentfs create: --web-seed: .* is not a URL .*\nTry .*`},
 		{"create nowhere", 1, `torrentfs: .*nowhere: no such file or directory\n`},
 
+		{"seed", 2, `torrentfs seed: SOURCE and PATH are missing\nTry .*`},
+		{"seed x.torrent", 2, `torrentfs seed: PATH is missing\nTry .*`},
+		{"seed nowhere.torrent " + dir, 1, `torrentfs: nowhere\.torrent: no such file.*\n`},
+
 		{"cache", 2, `torrentfs cache: VERB is missing\nTry 'torrentfs cache --help'\.\n`},
 		{"cache lss", 2, `torrentfs cache: there is no verb "lss"; did you mean ls\?\nTry .*`},
 		{"cache ls x", 2, `torrentfs cache ls: it takes no arguments, but there is x\nTry 'torrentfs cache ls --help'\.\n`},
@@ -188,7 +192,7 @@ func TestExitCodes(t *testing.T) {
 }
 
 func TestEmptyArguments(t *testing.T) {
-	for _, args := range [][]string{{"info", ""}, {"mount", "", "x"}, {"mount", "x", ""}, {"unmount", ""}, {"demo", ""}, {"cache", "rm", ""}, {"create", ""}} {
+	for _, args := range [][]string{{"info", ""}, {"mount", "", "x"}, {"mount", "x", ""}, {"unmount", ""}, {"demo", ""}, {"cache", "rm", ""}, {"create", ""}, {"seed", "x", ""}} {
 		if code := run(t.Context(), args, io.Discard, io.Discard); code != exitUsage {
 			t.Errorf("%q: exit code %d", args, code)
 		}

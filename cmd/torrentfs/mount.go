@@ -17,13 +17,10 @@ import (
 // mountFlags are the flags of the verbs that mount.
 type mountFlags struct {
 	networkFlags
+	sharingFlags
 	storeFlags
-	listen        listenValue
-	maxPeers      countValue
-	noPEX         bool
 	noUpload      bool
 	downloadLimit rateValue
-	uploadLimit   rateValue
 	memory        sizeValue
 	cacheSize     sizeValue
 	keep, letGo   bool // letGo: --keep=false, which undoes an earlier --keep
@@ -41,8 +38,7 @@ const minMemory = 16 << 20
 func defaultMountFlags() mountFlags {
 	return mountFlags{
 		networkFlags: defaultNetworkFlags(),
-		listen:       ":0",
-		maxPeers:     80,
+		sharingFlags: defaultSharingFlags(),
 		memory:       256 << 20,
 		cacheSize:    10e9,
 		readAhead:    64 << 20,
@@ -52,13 +48,10 @@ func defaultMountFlags() mountFlags {
 
 func (f *mountFlags) register(flags *pflag.FlagSet) {
 	f.networkFlags.register(flags)
+	f.sharingFlags.register(flags)
 	f.storeFlags.register(flags)
-	flags.Var(&f.listen, "listen", "accept peers at `ADDR`; port 0 is any free port")
-	flags.Var(&f.maxPeers, "max-peers", "be connected to at most `N` peers for each torrent")
-	flags.BoolVar(&f.noPEX, "no-pex", false, "don't exchange addresses of peers with peers")
 	flags.BoolVar(&f.noUpload, "no-upload", false, "give nothing back to the swarm")
 	flags.Var(&f.downloadLimit, "download-limit", "receive at most `RATE` in all, as in 5MB/s; 0 is no limit")
-	flags.Var(&f.uploadLimit, "upload-limit", "send at most `RATE` in all, as in 512KiB/s; 0 is no limit")
 	flags.Var(&f.memory, "memory", "keep pieces of up to `SIZE` in memory")
 	flags.Var(&f.cacheSize, "cache-size", "keep up to `SIZE` on disk; 0 is memory only")
 	flags.BoolVar(&f.keep, "keep", false, "fetch all in the background and never evict it; =false undoes it")

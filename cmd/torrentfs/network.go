@@ -44,3 +44,28 @@ func (f *networkFlags) config(dir storeDir, log *slog.Logger) fetch.Config {
 		Logger:     log,
 	}
 }
+
+// sharingFlags are the flags of the verbs that share torrents with peers.
+type sharingFlags struct {
+	listen      listenValue
+	maxPeers    countValue
+	noPEX       bool
+	uploadLimit rateValue
+}
+
+func defaultSharingFlags() sharingFlags { return sharingFlags{listen: ":0", maxPeers: 80} }
+
+func (f *sharingFlags) register(flags *pflag.FlagSet) {
+	flags.Var(&f.listen, "listen", "accept peers at `ADDR`; port 0 is any free port")
+	flags.Var(&f.maxPeers, "max-peers", "be connected to at most `N` peers for each torrent")
+	flags.BoolVar(&f.noPEX, "no-pex", false, "don't exchange addresses of peers with peers")
+	flags.Var(&f.uploadLimit, "upload-limit", "send at most `RATE` in all, as in 512KiB/s; 0 is no limit")
+}
+
+// share puts what the flags say into config.
+func (f *sharingFlags) share(config *fetch.Config) {
+	config.Listen = string(f.listen)
+	config.MaxPeers = int(f.maxPeers)
+	config.NoPEX = f.noPEX
+	config.UploadLimit = int64(f.uploadLimit)
+}

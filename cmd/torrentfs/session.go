@@ -90,12 +90,9 @@ func (s *session) start(sources []source) (err error) {
 		}
 	}
 	config := s.flags.config(s.store, s.log)
-	config.Listen = string(s.flags.listen)
-	config.MaxPeers = int(s.flags.maxPeers)
+	s.flags.share(&config)
 	config.Upload = !s.flags.noUpload
-	config.NoPEX = s.flags.noPEX
 	config.DownloadLimit = int64(s.flags.downloadLimit)
-	config.UploadLimit = int64(s.flags.uploadLimit)
 	config.InFlight = min(maxInFlight, memory/2/int64(len(sources)))
 	if s.client, err = fetch.New(config); err != nil {
 		return err

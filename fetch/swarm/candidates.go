@@ -15,6 +15,7 @@ const (
 	dialTimeout   = 8 * time.Second
 	firstPause    = 2 * time.Second // before a peer that failed is tried again; doubles with each failure
 	longestPause  = 10 * time.Minute
+	longPause     = 9 // failures that make the pause the longest
 )
 
 // candidate is an address at which a peer is said to be.
@@ -133,7 +134,7 @@ func (p *candidates) ban(addr netip.AddrPort) {
 
 // dial starts as many dials as there is room for.
 func (l *loop) dial() {
-	for l.pool.dials < maxDials && len(l.members.all)+l.pool.dials < l.cfg.MaxPeers && !l.cfg.Seed {
+	for l.pool.dials < maxDials && len(l.members.all)+l.pool.dials < l.cfg.MaxPeers {
 		c := l.pool.next(l.now)
 		if c == nil {
 			return

@@ -145,11 +145,14 @@ func (l *loop) item(m *member, it *peer.Item, now time.Duration) {
 		p.AddHave(m.id, int(it.Index), l.members.pieces)
 		l.interest(m)
 	case wire.Bitfield:
-		p.SetBits(m.id, it.Data, full(it.Data, l.members.pieces))
+		all := full(it.Data, l.members.pieces)
+		p.SetBits(m.id, it.Data, all)
 		l.interest(m)
+		l.farewell(m, all)
 	case wire.HaveAll:
 		p.SetBits(m.id, nil, true)
 		l.interest(m)
+		l.farewell(m, true)
 	case wire.Reject:
 		p.Rejected(m.id, int(it.Index), int64(it.Begin), now)
 	case wire.AllowedFast:
@@ -197,6 +200,17 @@ func (l *loop) interest(m *member) {
 		m.weWant = true
 		m.conn.Send(wire.Message{ID: wire.Interested})
 	}
+}
+
+// farewell lets a peer go that has all, when we have all too: neither has a use for the other.
+func (l *loop) farewell(m *member, all bool) {
+	if !all || !l.cfg.Seed {
+		return
+	}
+	if m.candidate != nil {
+		m.candidate.failures = max(m.candidate.failures, longPause)
+	}
+	m.conn.Close()
 }
 
 // part forgets a peer whose connection has ended.

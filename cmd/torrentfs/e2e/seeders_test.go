@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"os"
 	"os/exec"
@@ -89,15 +90,27 @@ type transmission struct {
 
 func seedByTransmission(t testing.TB, tt torrent, s seeding) seeder {
 	t.Helper()
+	d := startTransmission(t, tt, s.port, map[string]any{
+		"download-dir":           tt.folder,
+		"speed-limit-up-enabled": s.limit > 0,
+		"speed-limit-up":         s.limit / 1000,
+	})
+	d.awaitAll(tt)
+	return d
+}
+
+// startTransmission starts a transmission-daemon that has or gets one torrent. A port of 0 is any.
+func startTransmission(t testing.TB, tt torrent, port int, more map[string]any) *transmission {
+	t.Helper()
 	need(t, "transmission-daemon")
 	home := t.TempDir()
-	d := &transmission{port: s.port}
+	d := &transmission{port: port}
 	if d.port == 0 {
 		d.port = freePort(t)
 	}
 	rpc := freePort(t)
 	d.rpc = fmt.Sprintf("http://127.0.0.1:%d/transmission/rpc", rpc)
-	settings, err := json.Marshal(map[string]any{
+	settings := map[string]any{
 		"bind-address-ipv4":       "127.0.0.1",
 		"bind-address-ipv6":       "::1",
 		"dht-enabled":             false,
@@ -108,14 +121,13 @@ func seedByTransmission(t testing.TB, tt torrent, s seeding) seeder {
 		"peer-port":               d.port,
 		"rpc-bind-address":        "127.0.0.1",
 		"rpc-port":                rpc,
-		"download-dir":            tt.folder,
-		"speed-limit-up-enabled":  s.limit > 0,
-		"speed-limit-up":          s.limit / 1000,
-	})
+	}
+	maps.Copy(settings, more)
+	b, err := json.Marshal(settings)
 	if err != nil {
 		t.Fatal(err)
 	}
-	write(t, filepath.Join(home, "settings.json"), settings)
+	write(t, filepath.Join(home, "settings.json"), b)
 	d.process = start(t, exec.Command("transmission-daemon", "--foreground", "--log-error", "--config-dir", home))
 	eventually(t, "transmission-daemon answers", func() bool {
 		return d.ended() || d.call("session-get", nil, nil) == nil
@@ -123,15 +135,20 @@ func seedByTransmission(t testing.TB, tt torrent, s seeding) seeder {
 	if err := d.call("torrent-add", map[string]any{"filename": tt.file}, nil); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "transmission-daemon has begun to seed "+tt.name, func() bool {
+	return d
+}
+
+// awaitAll waits until the daemon has all of its torrent.
+func (d *transmission) awaitAll(tt torrent) {
+	d.t.Helper()
+	eventually(d.t, "transmission-daemon has begun to seed "+tt.name, func() bool {
 		const seeds = 6 // of the states a torrent can be in
 		got := d.torrent()
 		if got.Error != 0 {
-			t.Fatalf("transmission-daemon: %s: %s", tt.name, got.ErrorString)
+			d.t.Fatalf("transmission-daemon: %s: %s", tt.name, got.ErrorString)
 		}
 		return got.Status == seeds
 	})
-	return d
 }
 
 func (d *transmission) addr() string    { return fmt.Sprintf("127.0.0.1:%d", d.port) }

@@ -3,12 +3,14 @@
 create  makes a .torrent of `path` at `out` and prints {"hash": v1 info-hash}
 seed    seeds `torrent` from `folder`, prints {"port": N} once it listens, then answers each line on standard
         input with one line of statistics, and ends with its standard input
+fetch   downloads `torrent` into `folder` from the peer at `peer`, and ends when it has all
 """
 
 import json
 import os
 import sys
 import threading
+import time
 
 import libtorrent as lt
 
@@ -41,8 +43,8 @@ def report(session):
                 os._exit(1)
 
 
-def seed(torrent, folder, port=0, upload_limit=0):
-    session = lt.session(
+def new_session(port=0, settings=None):
+    return lt.session(
         {
             "listen_interfaces": "127.0.0.1:%d" % port,
             "alert_mask": lt.alert.category_t.status_notification
@@ -54,8 +56,13 @@ def seed(torrent, folder, port=0, upload_limit=0):
             "enable_incoming_utp": False,
             "enable_outgoing_utp": False,
             "allow_multiple_connections_per_ip": True,
+            **(settings or {}),
         }
     )
+
+
+def seed(torrent, folder, port=0, upload_limit=0, settings=None):
+    session = new_session(port, settings)
     params = lt.add_torrent_params()
     params.ti = lt.torrent_info(torrent)
     params.save_path = folder
@@ -82,4 +89,17 @@ def seed(torrent, folder, port=0, upload_limit=0):
         )
 
 
-{"create": create, "seed": seed}[sys.argv[1]](**json.loads(sys.argv[2]))
+def fetch(torrent, folder, peer, settings=None):
+    session = new_session(settings=settings)
+    params = lt.add_torrent_params()
+    params.ti = lt.torrent_info(torrent)
+    params.save_path = folder
+    params.flags &= ~(lt.torrent_flags.auto_managed | lt.torrent_flags.paused)
+    handle = session.add_torrent(params)
+    threading.Thread(target=report, args=(session,), daemon=True).start()
+    while not handle.status().is_seeding:
+        handle.connect_peer((peer[0], peer[1]))
+        time.sleep(0.2)
+
+
+{"create": create, "seed": seed, "fetch": fetch}[sys.argv[1]](**json.loads(sys.argv[2]))
