@@ -130,7 +130,7 @@ func (c *cable) send(n int) time.Time {
 }
 
 const (
-	packet   = 4 << 10  // bytes that arrive as one
+	packet   = 16 << 10 // bytes that arrive as one
 	roomLeft = 64 << 10 // bytes that a sender may be ahead of the link
 )
 
@@ -207,8 +207,11 @@ func (p *pipe) read(b []byte) (int, error) {
 		case p.expired(reading):
 			return 0, os.ErrDeadlineExceeded
 		case len(p.queue) > 0:
+			full := p.size >= p.room
 			if n := p.take(b); n > 0 {
-				p.tell()
+				if full {
+					p.tell()
+				}
 				return n, nil
 			}
 			if at := p.queue[0].arrive; until.IsZero() || at.Before(until) {
@@ -256,8 +259,9 @@ func (p *pipe) write(b []byte) (n int, err error) {
 			k = min(k, packet)
 		}
 		p.queue = append(p.queue, packets{append([]byte(nil), b[:k]...), p.cable.send(k)})
-		p.size += k
-		p.tell()
+		if p.size += k; len(p.queue) == 1 {
+			p.tell()
+		}
 		b = b[k:]
 		n += k
 	}

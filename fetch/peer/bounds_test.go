@@ -60,7 +60,7 @@ func TestWhatWaitsForAPeerIsBounded(t *testing.T) {
 // Requests given up are forgotten in the end: a peer that honours a cancel often says nothing about it.
 func TestGivenUpRequestsAreForgotten(t *testing.T) {
 	c := unstarted(t, all)
-	for i := range uint32(100_000) {
+	for i := range uint32(10_000) {
 		c.Request(i%pieces, i/pieces<<14, 16384, new(memory))
 		c.Cancel(i%pieces, i/pieces<<14)
 		c.out = c.out[:0]
@@ -82,7 +82,7 @@ func TestGivenUpRequestsAreForgotten(t *testing.T) {
 // A peer with the fast extension that chokes and never rejects does not make us remember more and more.
 func TestChokesWithoutRejects(t *testing.T) {
 	c := unstarted(t, all)
-	for i := range uint32(1000) {
+	for i := range uint32(100) {
 		for j := range uint32(100) {
 			c.Request(i%pieces, (100*i+j)<<14, 16384, new(memory))
 		}

@@ -3,7 +3,9 @@ package swarm
 import (
 	"crypto/sha1"
 	"hash"
+	"slices"
 	"sync"
+	"time"
 
 	"torrentfs/fetch/picker"
 )
@@ -34,7 +36,8 @@ type build struct {
 	hashed  int64 // of these, hashed
 	hashing bool  // a worker has it
 	sum     hash.Hash
-	from    []*member // who delivered each block
+	from    []*member     // who delivered each block
+	grown   time.Duration // when a block came last, or it was begun
 }
 
 func (b *build) complete() bool { return b.left == 0 }
@@ -93,7 +96,7 @@ func (l *loop) build(t *target) {
 		b.asm.build = b
 		l.builds.held += size
 	}
-	b.target, t.build = t, b
+	b.target, t.build, b.grown = t, b, l.now
 	if !b.complete() { // otherwise its hash is on the way
 		l.plan(b)
 	}
@@ -149,33 +152,25 @@ func (b *builds) unpark(index int) *build {
 	return nil
 }
 
-// dropParked gives up what is set aside, but for pieces that a worker is hashing.
-func (b *builds) dropParked(store Store) {
-	kept := b.parked[:0]
+// parkedOf is what is parked of a piece, nil if nothing is.
+func (b *builds) parkedOf(index int) *build {
 	for _, t := range b.parked {
-		if t.build.hashing {
-			kept = append(kept, t)
-			continue
+		if t.index == index {
+			return t.build
 		}
-		b.free(store, t.build)
 	}
-	clear(b.parked[len(kept):])
-	b.parked = kept
+	return nil
 }
 
-// abandon takes a target's buffer away; the target stays wanted.
-func (l *loop) abandon(t *target) {
-	l.members.picker.Drop(t.index)
-	if t.build.hashing {
-		// The worker reads the buffer: it goes when the worker is done with it.
-		orphan := *t
-		l.builds.parked = append(l.builds.parked, &orphan)
-		orphan.build.target = &orphan
-		t.build = nil
-		return
-	}
-	l.release(t.build)
-	t.build = nil
+// dropParked gives up what is set aside, the oldest first, until there is room; not what a worker is hashing.
+func (b *builds) dropParked(store Store, size int64) {
+	b.parked = slices.DeleteFunc(b.parked, func(t *target) bool {
+		if b.room(size) || t.build.hashing {
+			return false
+		}
+		b.free(store, t.build)
+		return true
+	})
 }
 
 // discard gives back every buffer. All goroutines of the swarm have ended.
@@ -207,6 +202,7 @@ func (l *loop) arrived(m *member, a *assembly, begin int64) bool {
 	b := a.build
 	b.from[begin/picker.BlockSize] = m
 	b.left--
+	b.grown = l.now
 	l.grow(b)
 	return true
 }

@@ -1,7 +1,6 @@
 package swarm
 
 import (
-	"cmp"
 	"slices"
 	"time"
 
@@ -18,6 +17,7 @@ type demand struct {
 	cursors map[uint64]cursor
 	idle    []*target // targets without a build, the most urgent last once sorted
 	sorted  bool
+	orphans []*target // those whose piece no peer has
 }
 
 // target is a piece that somebody wants and that is not in the store.
@@ -27,6 +27,7 @@ type target struct {
 	class    picker.Class
 	deadline time.Duration
 	kept     bool   // fetched in the background too
+	orphan   bool   // among the orphans
 	build    *build // nil until there is room for its buffer
 }
 
@@ -164,10 +165,17 @@ func (l *loop) dismiss(t *target) {
 
 // forget takes a target out of the tables.
 func (l *loop) forget(t *target) {
-	delete(l.demand.targets, t.index)
-	if i := slices.Index(l.demand.idle, t); i >= 0 {
-		l.demand.idle = slices.Delete(l.demand.idle, i, i+1)
+	d := &l.demand
+	delete(d.targets, t.index)
+	d.idle = without(d.idle, t)
+	d.orphans = without(d.orphans, t)
+}
+
+func without(list []*target, t *target) []*target {
+	if i := slices.Index(list, t); i >= 0 {
+		return slices.Delete(list, i, i+1)
 	}
+	return list
 }
 
 // covered reports whether a cursor's window holds the piece.
@@ -178,54 +186,6 @@ func (d *demand) covered(piece int) bool {
 		}
 	}
 	return false
-}
-
-// activate gives the most urgent targets their buffers, as far as the budget goes. A reader that waits displaces
-// read-ahead.
-func (l *loop) activate() {
-	d := &l.demand
-	if len(d.idle) == 0 {
-		return
-	}
-	if !d.sorted {
-		slices.SortFunc(d.idle, func(a, b *target) int { return -a.compare(b) })
-		d.sorted = true
-	}
-	for len(d.idle) > 0 {
-		t := d.idle[len(d.idle)-1]
-		size := l.cfg.Torrent.PieceSize(t.index)
-		if !l.builds.room(size) && !l.makeRoom(t, size) {
-			return
-		}
-		d.idle = d.idle[:len(d.idle)-1]
-		l.build(t)
-	}
-}
-
-func (t *target) compare(o *target) int {
-	return cmp.Or(cmp.Compare(t.class, o.class), cmp.Compare(t.deadline, o.deadline), cmp.Compare(t.index, o.index))
-}
-
-// makeRoom takes the buffers of less urgent targets away until there is room for t.
-func (l *loop) makeRoom(t *target, size int64) bool {
-	if l.builds.dropParked(l.store); l.builds.room(size) {
-		return true
-	}
-	if t.class != picker.Blocked {
-		return false
-	}
-	var least *target
-	for _, o := range l.demand.targets {
-		if o.build != nil && len(o.waiters) == 0 && !o.build.complete() && (least == nil || o.compare(least) > 0) {
-			least = o
-		}
-	}
-	if least == nil {
-		return false
-	}
-	l.abandon(least)
-	l.demand.idle = append([]*target{least}, l.demand.idle...) // the least urgent stands first
-	return l.builds.room(size) || l.makeRoom(t, size)
 }
 
 // answer gives a verified piece to those who wait for it and forgets the target.

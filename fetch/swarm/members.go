@@ -144,14 +144,17 @@ func (l *loop) item(m *member, it *peer.Item, now time.Duration) {
 	case wire.Have:
 		p.AddHave(m.id, int(it.Index), l.members.pieces)
 		l.interest(m)
+		l.adopt(int(it.Index))
 	case wire.Bitfield:
 		all := full(it.Data, l.members.pieces)
 		p.SetBits(m.id, it.Data, all)
 		l.interest(m)
+		l.adopt(-1)
 		l.farewell(m, all)
 	case wire.HaveAll:
 		p.SetBits(m.id, nil, true)
 		l.interest(m)
+		l.adopt(-1)
 		l.farewell(m, true)
 	case wire.Reject:
 		p.Rejected(m.id, int(it.Index), int64(it.Begin), now)

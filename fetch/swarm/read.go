@@ -23,7 +23,7 @@ type delivery struct {
 // swarm is closed, and then returns their error. A partial read is never a success.
 func (s *Swarm) ReadAt(ctx context.Context, p []byte, off int64) error {
 	t := s.cfg.Torrent
-	if off < 0 || off+int64(len(p)) > t.Length {
+	if off < 0 || off > t.Length-int64(len(p)) {
 		return fmt.Errorf("read of %d bytes at %d in a torrent of %d bytes", len(p), off, t.Length)
 	}
 	var missing []int

@@ -255,6 +255,7 @@ func (l *loop) shutdown() {
 func (l *loop) sweep() {
 	l.measure()
 	l.hasten()
+	l.rotate()
 	l.dial()
 	l.rechoke()
 	l.gossip()

@@ -203,7 +203,7 @@ func TestBlockOfAnEarlierBuild(t *testing.T) {
 		t.Fatal("not put")
 	}
 	l.leave(w)
-	l.builds.dropParked(l.store) // before the loop hears of the block
+	l.builds.dropParked(l.store, l.builds.budget) // before the loop hears of the block
 	l.want(w)
 	l.activate()
 	l.request()
@@ -231,10 +231,10 @@ func TestLateBlocksCompleteAPieceThatWaitsForRoom(t *testing.T) {
 			l.block(m, pieceItem(0, begin, b.asm), l.now)
 		}
 	}
-	b.hashing = true // a worker has its beginning
 	put(0, half)
-	l.abandon(l.demand.targets[0])
-	l.demand.idle = append(l.demand.idle, l.demand.targets[0])
+	b.hashing = true              // a worker has its beginning
+	l.moveCursor(1, window{})     // nobody wants it,
+	l.moveCursor(1, window{n: 1}) // and somebody does again
 	put(half, content.PieceLength)
 	b.sum.Write(content.Piece(0))
 	l.accept(b, nil)
