@@ -34,11 +34,12 @@ func TestLSDOnly(t *testing.T) {
 func seedLocallyByTransmission(t *testing.T, s *segment, tt torrent) (stop func()) {
 	t.Helper()
 	need(t, "transmission-daemon")
-	home := t.TempDir()
+	home, watched := t.TempDir(), t.TempDir()
+	output(t, "cp", tt.file, watched) // which it renames there
 	settings := map[string]any{
 		"bind-address-ipv4": s.ip(0), "dht-enabled": false, "lpd-enabled": true, "pex-enabled": false, "utp-enabled": false,
 		"port-forwarding-enabled": false, "peer-port": 51413, "rpc-enabled": false, "download-dir": tt.folder,
-		"watch-dir-enabled": true, "watch-dir": filepath.Dir(tt.file),
+		"watch-dir-enabled": true, "watch-dir": watched,
 	}
 	b, err := json.Marshal(settings)
 	if err != nil {
