@@ -2,6 +2,7 @@ package swarm
 
 import (
 	"context"
+	"math/rand/v2"
 	"net"
 	"net/netip"
 	"time"
@@ -11,84 +12,194 @@ import (
 
 const (
 	maxCandidates = 2000
-	maxDials      = 30 // under way at once
+	maxHearsay    = maxCandidates / 2 // of these, how many that only other peers named
+	maxTold       = 100               // named by one of them and not found to be there yet
+	maxAtHost     = 10                // at one IP address
+	maxDials      = 30                // under way at once
+	hearsayDials  = 20                // of these, to addresses that only other peers named: made-up ones take long to fail
 	dialTimeout   = 8 * time.Second
 	firstPause    = 2 * time.Second // before a peer that failed is tried again; doubles with each failure
 	longestPause  = 10 * time.Minute
 	longPause     = 9 // failures that make the pause the longest
 )
 
+// The sources of addresses that others than our user and trackers can fill at will are tried later, and hold less.
+const (
+	byHand = "by hand"
+	byDHT  = "dht"
+	byPEX  = "pex"
+)
+
 // candidate is an address at which a peer is said to be.
 type candidate struct {
 	addr      netip.AddrPort
 	source    string
-	member    *member // connected
+	teller    netip.Addr // of a peer's word: whose
+	order     uint64     // by chance: whoever names addresses must not decide which is first
+	member    *member    // connected
 	dialling  bool
 	failures  int
 	notBefore time.Duration
 	delivered bool // has given us a block before
-	banned    bool
 }
 
 // candidates is the bounded list of addresses to try.
 type candidates struct {
-	byAddr map[netip.AddrPort]*candidate
-	dials  int
+	byAddr  map[netip.AddrPort]*candidate
+	hosts   map[netip.Addr]int // addresses listed at each IP address
+	told    map[netip.Addr]int // addresses that each peer named and that were not found to be there yet
+	hearsay int                // addresses that only peers named
+	dials   int
+	guesses int // of the dials, those to hearsay
+	bans    bans
 }
 
 func newCandidates() candidates {
-	return candidates{byAddr: make(map[netip.AddrPort]*candidate)}
+	return candidates{
+		byAddr: make(map[netip.AddrPort]*candidate), hosts: make(map[netip.Addr]int), told: make(map[netip.Addr]int),
+		bans: newBans(),
+	}
 }
 
-// AddPeers tells the swarm of addresses; source says who named them, for logs and statistics.
+// AddPeers tells the swarm of addresses; source says who named them, for logs and for the order in which they are tried.
 func (s *Swarm) AddPeers(source string, addrs []netip.AddrPort) {
 	s.call(func(l *loop) {
 		for _, a := range addrs {
-			l.pool.add(source, netip.AddrPortFrom(a.Addr().Unmap(), a.Port()))
+			l.pool.add(&candidate{addr: netip.AddrPortFrom(a.Addr().Unmap(), a.Port()), source: source})
 		}
 		l.dial()
 	})
 }
 
-// add lists an address, unless it is known or the list is full of better ones.
-func (p *candidates) add(source string, addr netip.AddrPort) {
-	if !addr.IsValid() || addr.Port() == 0 || addr.Addr().IsUnspecified() || addr.Addr().IsMulticast() {
+// add lists an address, unless it is known or there is no room for its like.
+func (p *candidates) add(c *candidate) {
+	ip := c.addr.Addr()
+	if !c.addr.IsValid() || c.addr.Port() == 0 || ip.IsUnspecified() || ip.IsMulticast() || p.bans.addr(c.addr) {
 		return
 	}
-	if c := p.byAddr[addr]; c != nil {
+	if known := p.byAddr[c.addr]; known != nil {
+		if known.hearsay() && !c.hearsay() { // a better word for it
+			p.unlist(known)
+			known.source, known.teller = c.source, c.teller
+			p.list(known)
+		}
 		return
 	}
-	if len(p.byAddr) >= maxCandidates && !p.forgetOne() {
+	if c.source != byHand && !ip.IsLoopback() && p.hosts[ip] >= maxAtHost {
 		return
 	}
-	p.byAddr[addr] = &candidate{addr: addr, source: source}
+	if c.hearsay() && p.told[c.teller] >= maxTold {
+		return
+	}
+	if c.hearsay() && p.hearsay >= maxHearsay || len(p.byAddr) >= maxCandidates {
+		if !p.forgetOne(c) {
+			return
+		}
+	}
+	c.order = rand.Uint64()
+	p.list(c)
 }
 
-// forgetOne makes room by forgetting an address that failed.
-func (p *candidates) forgetOne() bool {
+// hear lists an address that a peer named.
+func (p *candidates) hear(teller netip.Addr, addr netip.AddrPort) {
+	if reach(addr.Addr()) >= reach(teller) {
+		p.add(&candidate{addr: addr, source: byPEX, teller: teller})
+	}
+}
+
+// reach says from how far away an address can be meant: 2 from anywhere, 1 from the same network, 0 from the same machine.
+// A peer that names one nearer than itself would have us knock at doors that it can't reach.
+func reach(ip netip.Addr) int {
+	switch {
+	case ip.IsLoopback():
+		return 0
+	case ip.IsPrivate(), ip.IsLinkLocalUnicast():
+		return 1
+	}
+	return 2
+}
+
+func (c *candidate) hearsay() bool { return c.source == byPEX }
+
+// list enters a candidate in the tables, unlist takes it out.
+func (p *candidates) list(c *candidate) {
+	p.byAddr[c.addr] = c
+	p.hosts[c.addr.Addr()]++
+	if c.hearsay() {
+		p.hearsay++
+		p.told[c.teller]++
+	}
+}
+
+func (p *candidates) unlist(c *candidate) {
+	delete(p.byAddr, c.addr)
+	release(p.hosts, c.addr.Addr())
+	if c.hearsay() {
+		p.hearsay--
+		p.believe(c)
+	}
+}
+
+// believe credits whoever named a candidate: somebody is there.
+func (p *candidates) believe(c *candidate) {
+	if c.teller.IsValid() {
+		release(p.told, c.teller)
+		c.teller = netip.Addr{}
+	}
+}
+
+// release counts down, and forgets what has come to nothing.
+func release(counts map[netip.Addr]int, a netip.Addr) {
+	if counts[a]--; counts[a] <= 0 {
+		delete(counts, a)
+	}
+}
+
+// forgetOne makes room for a newcomer by forgetting an address that promises less; hearsay makes room for hearsay.
+func (p *candidates) forgetOne(newcomer *candidate) bool {
 	var worst *candidate
 	for _, c := range p.byAddr {
-		if c.member == nil && !c.dialling && !c.banned && c.failures > 0 && (worst == nil || c.failures > worst.failures) {
+		switch {
+		case c.member != nil, c.dialling, c.delivered, c.source == byHand, newcomer.hearsay() && !c.hearsay():
+		case worst == nil || worst.better(c):
 			worst = c
 		}
 	}
-	if worst != nil {
-		delete(p.byAddr, worst.addr)
+	if worst == nil || worst.misses() <= newcomer.misses() {
+		return false
 	}
-	return worst != nil
+	p.unlist(worst)
+	return true
 }
 
 // next is the candidate to be dialled first, nil when there is none to be dialled now.
-func (p *candidates) next(now time.Duration) (best *candidate) {
-	for _, c := range p.byAddr {
-		if c.member != nil || c.dialling || c.banned || now < c.notBefore {
-			continue
+func (p *candidates) next(now time.Duration) *candidate {
+	for {
+		var best *candidate
+		for _, c := range p.byAddr {
+			if c.member != nil || c.dialling || now < c.notBefore || c.hearsay() && p.guesses >= hearsayDials {
+				continue
+			}
+			if best == nil || c.better(best) {
+				best = c
+			}
 		}
-		if best == nil || c.better(best) {
-			best = c
+		if best == nil || !p.bans.addr(best.addr) {
+			return best
 		}
+		p.unlist(best)
 	}
-	return best
+}
+
+// misses is how often dialling a candidate has failed; to be named by strangers counts as some failures.
+func (c *candidate) misses() int {
+	switch c.source {
+	case byPEX:
+		return c.failures + 2
+	case byDHT:
+		return c.failures + 1
+	}
+	return c.failures
 }
 
 // better orders candidates by promise: those that delivered before, then those that failed less.
@@ -96,10 +207,10 @@ func (c *candidate) better(o *candidate) bool {
 	switch {
 	case c.delivered != o.delivered:
 		return c.delivered
-	case c.failures != o.failures:
-		return c.failures < o.failures
+	case c.misses() != o.misses():
+		return c.misses() < o.misses()
 	default:
-		return c.addr.Compare(o.addr) < 0
+		return c.order < o.order
 	}
 }
 
@@ -114,23 +225,13 @@ func (p *candidates) left(c *candidate, useful bool, now time.Duration) {
 	}
 	c.notBefore = now + min(firstPause<<min(c.failures, 10), longestPause)
 	c.failures++
-}
-
-// banned reports whether an address has sent wrong bytes.
-func (p *candidates) banned(addr netip.AddrPort) bool {
-	c := p.byAddr[addr]
-	return c != nil && c.banned
-}
-
-// ban shuts an address out for as long as the swarm lives.
-func (p *candidates) ban(addr netip.AddrPort) {
-	c := p.byAddr[addr]
-	if c == nil {
-		c = &candidate{addr: addr}
-		p.byAddr[addr] = c
+	if p.bans.addr(c.addr) && p.byAddr[c.addr] == c {
+		p.unlist(c)
 	}
-	c.banned = true
 }
+
+// banned reports whether an address is shut out.
+func (p *candidates) banned(addr netip.AddrPort) bool { return p.bans.addr(addr) }
 
 // dial starts as many dials as there is room for.
 func (l *loop) dial() {
@@ -141,18 +242,26 @@ func (l *loop) dial() {
 		}
 		c.dialling = true
 		l.pool.dials++
+		guess := c.hearsay()
+		if guess {
+			l.pool.guesses++
+		}
 		l.wg.Add(1)
 		go func() {
 			defer l.wg.Done()
 			conn, err := l.connect(c.addr)
 			known := l.call(func(l *loop) {
 				l.pool.dials--
+				if guess {
+					l.pool.guesses--
+				}
 				c.dialling = false
 				if err != nil {
 					l.cfg.Logger.Debug("cannot connect", "peer", c.addr, "source", c.source, "err", err)
 					l.pool.left(c, false, l.now)
 					return
 				}
+				l.pool.believe(c)
 				l.join(conn, c)
 			})
 			if !known && conn != nil {

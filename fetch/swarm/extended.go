@@ -89,7 +89,7 @@ func (l *loop) hear(m *member, payload []byte) {
 		return
 	}
 	for _, a := range e.Added {
-		l.pool.add("pex", a)
+		l.pool.hear(m.addr.Addr(), a)
 	}
 	l.dial()
 }

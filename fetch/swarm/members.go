@@ -32,10 +32,12 @@ type member struct {
 	theyWant   bool // the peer is interested
 	unchoked   bool // we serve it
 	choking    bool // it does not serve us
+	has        bool // it has some piece
 	downloaded int64
 	wasted     int64
 	rate       [2]rate // bytes a second, down and up
 	record     record
+	service    service
 	joined     time.Duration
 	exchange   exchange
 	node       bool // it has told of its DHT node
@@ -73,16 +75,23 @@ func (l *loop) unwelcome(c *peer.Conn, addr netip.AddrPort) string {
 	if l.ctx.Err() != nil {
 		return "closing"
 	}
-	if l.pool.banned(addr) {
+	if l.pool.bans.peer(addr, c.ID()) {
 		return "banned"
 	}
-	if len(l.members.all) >= l.cfg.MaxPeers {
-		return "no room"
-	}
+	neighbours := 0
 	for _, m := range l.members.all {
-		if m.conn.ID() == c.ID() {
-			return "connected already"
+		if m.addr.Addr() == addr.Addr() {
+			if m.conn.ID() == c.ID() { // from elsewhere it may be somebody who makes himself out to be this peer
+				return "connected already"
+			}
+			neighbours++
 		}
+	}
+	if c.Incoming() && neighbours >= maxAtHost && !addr.Addr().IsLoopback() {
+		return "too many at this address"
+	}
+	if len(l.members.all) >= l.cfg.MaxPeers && !l.evict() {
+		return "no room"
 	}
 	return ""
 }
@@ -142,16 +151,19 @@ func (l *loop) item(m *member, it *peer.Item, now time.Duration) {
 		m.theyWant = false
 		l.unchoke(m, false)
 	case wire.Have:
+		m.has = true
 		p.AddHave(m.id, int(it.Index), l.members.pieces)
 		l.interest(m)
 		l.adopt(int(it.Index))
 	case wire.Bitfield:
 		all := full(it.Data, l.members.pieces)
+		m.has = true
 		p.SetBits(m.id, it.Data, all)
 		l.interest(m)
 		l.adopt(-1)
 		l.farewell(m, all)
 	case wire.HaveAll:
+		m.has = true
 		p.SetBits(m.id, nil, true)
 		l.interest(m)
 		l.adopt(-1)
@@ -187,8 +199,8 @@ func (l *loop) block(m *member, it *peer.Item, now time.Duration) {
 	if !stored {
 		m.wasted += n
 		l.meters.wasted += n
-	} else if m.candidate != nil {
-		m.candidate.delivered = true
+	} else {
+		m.served(l.now)
 	}
 	l.members.picker.Received(m.id, int(it.Index), begin, n, stored, now)
 	if stored {
@@ -223,7 +235,7 @@ func (l *loop) part(m *member, err error) {
 	delete(l.members.all, m.conn)
 	delete(l.members.byID, m.id)
 	l.meters.uploaded += m.conn.Uploaded()
-	l.pool.left(m.candidate, m.downloaded > 0, l.now)
+	l.pool.left(m.candidate, m.service.given && !m.service.dropped, l.now)
 	l.cfg.Logger.Debug("disconnected", "peer", m.addr, "err", err, "downloaded", m.downloaded)
 	l.dial()
 	l.fillSlots()
@@ -243,6 +255,7 @@ func (l *loop) request() (wake time.Duration) {
 			l.cfg.Logger.Error("a request without a peer or a piece", slog.Any("request", r))
 			continue
 		}
+		m.service.ask(l.now)
 		m.conn.Request(uint32(r.Piece), uint32(r.Begin), uint32(r.Length), t.build.asm)
 	}
 	return wake

@@ -256,6 +256,7 @@ func (l *loop) sweep() {
 	l.measure()
 	l.hasten()
 	l.rotate()
+	l.turnover()
 	l.dial()
 	l.rechoke()
 	l.gossip()

@@ -314,6 +314,14 @@ func (l *loop) ban(m *member, why string) {
 	m.record.banned = true
 	l.cfg.Logger.Warn("peer banned", "peer", m.addr, "reason", why)
 	l.meters.banned++
-	l.pool.ban(m.addr)
+	l.pool.bans.add(m.addr, m.conn.ID(), m.conn.Incoming())
 	m.conn.Close()
+	if !l.pool.bans.home(m.addr.Addr()) {
+		return
+	}
+	for _, o := range l.members.all { // neighbours
+		if l.pool.bans.home(o.addr.Addr()) && !o.record.proven() {
+			o.conn.Close()
+		}
+	}
 }
