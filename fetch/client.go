@@ -27,8 +27,9 @@ type Config struct {
 	NoPEX      bool
 	NoDHT      bool
 	NoLSD      bool
-	Bootstrap  []string // host:port of DHT nodes to begin with; nil: well-known ones
-	StateDir   string   // where the DHT's routing table is kept between runs; empty: nowhere
+	Encryption Encryption // empty: AllowEncryption
+	Bootstrap  []string   // host:port of DHT nodes to begin with; nil: well-known ones
+	StateDir   string     // where the DHT's routing table is kept between runs; empty: nowhere
 	// Limits for all torrents together, in bytes of traffic a second; 0: none.
 	DownloadLimit, UploadLimit int64
 	InFlight                   int64  // bytes of incomplete pieces per torrent; 0: 64 MiB
@@ -49,6 +50,7 @@ type Client struct {
 	peerID      [20]byte
 	trackers    *tracker.Client
 	limits      limits
+	curt        curt
 	trackerless trackerless
 	listener    net.Listener
 	ctx         context.Context //nolint:containedctx // the client's own lifetime
@@ -168,14 +170,18 @@ func (c *Client) receive(nc net.Conn) {
 	ctx, cancel := context.WithTimeout(c.ctx, handshakeLimit)
 	defer cancel()
 	var t *Torrent
-	conn, err := peer.Receive(ctx, c.limits.wrap(c.ctx, nc), func(hash [20]byte) *peer.Torrent {
-		c.mu.Lock()
-		defer c.mu.Unlock()
-		if t = c.torrents[hash]; t == nil {
-			return nil
-		}
-		return t.swarm.Link()
-	})
+	open, err := c.decrypt(ctx, c.limits.wrap(c.ctx, nc))
+	var conn *peer.Conn
+	if err == nil {
+		conn, err = peer.Receive(ctx, open, func(hash [20]byte) *peer.Torrent {
+			c.mu.Lock()
+			defer c.mu.Unlock()
+			if t = c.torrents[hash]; t == nil {
+				return nil
+			}
+			return t.swarm.Link()
+		})
+	}
 	if err != nil {
 		c.log.Debug("incoming connection refused", "peer", nc.RemoteAddr(), "err", err)
 		return

@@ -36,7 +36,7 @@ func (r *resolution) short() bool { return true }
 // It ends with ctx.
 func (c *Client) Resolve(ctx context.Context, m metainfo.Magnet, peers []string, progress func(metadata.Progress)) (*metainfo.Torrent, error) {
 	r := &resolution{client: c, hash: m.InfoHash, fetcher: metadata.New(metadata.Config{
-		InfoHash: m.InfoHash, PeerID: c.peerID, Version: c.version(), NoPEX: c.cfg.NoPEX, Dial: c.dial, Logger: c.log,
+		InfoHash: m.InfoHash, PeerID: c.peerID, Version: c.version(), NoPEX: c.cfg.NoPEX, Dial: c.dialer(m.InfoHash), Logger: c.log,
 	})}
 	tiers := make([][]string, 0, len(m.Trackers))
 	for _, t := range m.Trackers {

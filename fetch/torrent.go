@@ -51,7 +51,7 @@ func (c *Client) Add(t *metainfo.Torrent, store swarm.Store, opt AddOptions) (*T
 	config := swarm.Config{
 		Torrent: t, Store: store, PeerID: c.peerID, Port: c.port(), Version: c.version(),
 		InFlight: c.cfg.InFlight, MaxPeers: c.cfg.MaxPeers, Upload: c.cfg.Upload || opt.Seed, Seed: opt.Seed,
-		Source: opt.Source, Keep: opt.Keep, PEX: !c.cfg.NoPEX, Dial: c.dial, Logger: c.log.With("torrent", t.Name),
+		Source: opt.Source, Keep: opt.Keep, PEX: !c.cfg.NoPEX, Dial: c.dialer(t.InfoHash), Logger: c.log.With("torrent", t.Name),
 	}
 	if !t.Private { // for a private one nothing of the kind begins
 		config.DHTPort, config.Node = c.dhtPort(), c.node

@@ -16,11 +16,15 @@ type networkFlags struct {
 	noDHT          bool
 	noLSD          bool
 	bootstrap      hostPortValue
+	encryption     choiceValue
 	resolveTimeout durationValue
 }
 
 func defaultNetworkFlags() networkFlags {
-	return networkFlags{resolveTimeout: durationValue(2 * time.Minute)}
+	return networkFlags{
+		encryption:     choiceValue{"allow", []string{"allow", "prefer", "require", "off"}},
+		resolveTimeout: durationValue(2 * time.Minute),
+	}
 }
 
 func (f *networkFlags) register(flags *pflag.FlagSet) {
@@ -29,6 +33,7 @@ func (f *networkFlags) register(flags *pflag.FlagSet) {
 	flags.BoolVar(&f.noDHT, "no-dht", false, "don't take part in the DHT")
 	flags.BoolVar(&f.noLSD, "no-lsd", false, "don't look for peers on the local network")
 	flags.Var(&f.bootstrap, "dht-bootstrap", "join the DHT by the node at `HOST:PORT`; may be repeated")
+	flags.Var(&f.encryption, "encryption", "encrypt traffic `HOW`: allow, prefer, require or off")
 	flags.Var(&f.resolveTimeout, "resolve-timeout", "give up looking for what SOURCE names after `DUR`")
 }
 
@@ -39,6 +44,7 @@ func (f *networkFlags) config(dir storeDir, log *slog.Logger) fetch.Config {
 		NoDHT:      f.noDHT,
 		NoLSD:      f.noLSD,
 		Bootstrap:  f.bootstrap,
+		Encryption: fetch.Encryption(f.encryption.value),
 		StateDir:   dir.state(),
 		Version:    release(),
 		Logger:     log,

@@ -25,6 +25,8 @@ type seeder interface {
 type seeding struct {
 	port  int // to listen on; 0 for any
 	limit int // upload limit in bytes a second; 0 for none
+
+	settings map[string]any // libtorrent only
 }
 
 // libtorrentSeeder seeds one torrent by swarm.py.
@@ -38,7 +40,7 @@ type libtorrentSeeder struct {
 func seedByLibtorrent(t testing.TB, tt torrent, s seeding) seeder {
 	t.Helper()
 	cmd := libtorrent(t, "seed", map[string]any{
-		"torrent": tt.file, "folder": tt.folder, "port": s.port, "upload_limit": s.limit,
+		"torrent": tt.file, "folder": tt.folder, "port": s.port, "upload_limit": s.limit, "settings": s.settings,
 	})
 	ask, err := cmd.StdinPipe()
 	if err != nil {
