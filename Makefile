@@ -4,8 +4,9 @@ GO       ?= go
 LINT     := $(GO) run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 E2E      := ./cmd/torrentfs/e2e
 FUZZTIME ?= 1m
+KILLS    ?= 1000
 
-.PHONY: help build vet lint unit e2e test demo bench microbench fuzz setup clean
+.PHONY: help build vet lint unit e2e test demo bench microbench fuzz soak setup clean
 .NOTPARALLEL:
 
 help:           ## list the targets
@@ -47,6 +48,9 @@ microbench:     ## Go benchmarks of single packages
 
 fuzz:           ## every fuzz target for FUZZTIME
 	.ci/fuzz $(FUZZTIME)
+
+soak:           ## kill a mount KILLS times in the middle of reads
+	TORRENTFS_E2E_KILLS=$(KILLS) $(GO) test -count=1 -timeout 0 -run '^TestKills$$' $(E2E)
 
 clean:          ## remove what was built
 	rm -rf bin
