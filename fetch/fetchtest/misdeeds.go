@@ -85,14 +85,14 @@ func handshakes() []Misdeed {
 	}
 }
 
-// Flood sends b over and over, at up to 8 MB/s, until the connection ends.
+// Flood sends b over and over, at up to 2 MiB/s, until the connection ends.
 func (s *Session) Flood(b []byte) error {
 	chunk := bytes.Repeat(b, max(1, (32<<10)/len(b)))
 	for {
 		if err := s.Write(chunk); err != nil {
 			return err
 		}
-		if err := s.Pause(time.Duration(len(chunk)) * time.Second / (8 << 20)); err != nil {
+		if err := s.Pause(time.Duration(len(chunk)) * time.Second / (2 << 20)); err != nil {
 			return err
 		}
 	}

@@ -1,10 +1,14 @@
 package swarm
 
 import (
+	"math/rand/v2"
+	"runtime"
+	"sync"
 	"testing"
 	"time"
 
 	"torrentfs/fetch/fetchtest"
+	"torrentfs/fetch/wire"
 )
 
 // Each kind of bad peer alone beside honest ones: every byte comes right, who lies is banned, who does not is not.
@@ -36,25 +40,112 @@ func TestEachMisdeedBesideHonestPeers(t *testing.T) {
 	}
 }
 
-// crowd makes n peers of which every second is hostile, each in a way of its own, unless hostile is false; then the honest
-// half stays away from them.
-func (r *rig) crowd(n int, hostile bool) (good, bad []*fetchtest.Peer, kinds []fetchtest.Misdeed) {
+// crowd is a swarm of peers, some of them honest and some not.
+type crowd struct {
+	good, bad []*fetchtest.Peer
+	kinds     []fetchtest.Misdeed // of the bad ones
+}
+
+// unhurried are honest peers on real sockets that leave work to others: 50 blocks a second each.
+var unhurried = fetchtest.Conduct{Answer: func(s *fetchtest.Session, req wire.Message) error {
+	if err := s.Pause(20 * time.Millisecond); err != nil {
+		return err
+	}
+	return s.Answer(req)
+}}
+
+// crowd joins n peers of which every second is hostile, each kind in turn; without them the honest half is left.
+func (r *rig) crowd(n int, hostile bool) (c crowd) {
 	misdeeds := fetchtest.Misdeeds()
 	for i := range n {
 		if i%2 == 0 {
 			rtt := time.Duration(10+i%9*10) * time.Millisecond
-			good = append(good, r.join(fetchtest.Link{Delay: rtt / 2, Rate: int64(256+i%5*64) << 10}, honest))
+			conduct := honest
+			if r.network == nil {
+				conduct = unhurried
+			}
+			c.good = append(c.good, r.join(fetchtest.Link{Delay: rtt / 2, Rate: int64(256+i%5*64) << 10}, conduct))
 			continue
 		}
 		if hostile {
 			kind := misdeeds[i/2%len(misdeeds)]
-			kinds = append(kinds, kind)
-			bad = append(bad, r.join(fetchtest.Link{Delay: 10 * time.Millisecond, Rate: mebibyte}, kind.Conduct()))
-		} else {
-			r.address()
+			c.kinds = append(c.kinds, kind)
+			c.bad = append(c.bad, r.join(fetchtest.Link{Delay: 10 * time.Millisecond, Rate: mebibyte}, kind.Conduct()))
 		}
 	}
-	return good, bad, kinds
+	return c
+}
+
+// unpunished names the liars that are still at large.
+func (r *rig) unpunished(c crowd) (names []string) {
+	for i, p := range c.bad {
+		if p.Lies() > 0 && c.kinds[i].Liar && !r.banned(p) {
+			names = append(names, c.kinds[i].Name)
+		}
+	}
+	return names
+}
+
+// judge checks that nobody was banned but liars.
+func (r *rig) judge(c crowd) {
+	r.t.Helper()
+	for i, p := range c.good {
+		if r.banned(p) || !r.connected(p) || p.Shaken() != 1 {
+			r.t.Errorf("honest peer %d at %v: banned %v, connected %v, %d times", i, p.Addr(), r.banned(p), r.connected(p), p.Shaken())
+		}
+	}
+	for i, p := range c.bad {
+		if r.banned(p) && !c.kinds[i].Liar {
+			r.t.Errorf("a peer that did not lie is banned: %s", c.kinds[i].Name)
+		}
+	}
+}
+
+// A swarm of 200 over real sockets, half of it hostile, and several readers.
+func TestHostileHalf(t *testing.T) {
+	content := fetchtest.NewContent(12*mebibyte+4321, 128<<10)
+	r := newRig(t, content, setup{real: true, cache: 3 * mebibyte, inFlight: 4 * mebibyte, upload: true, pex: true})
+	before := heap()
+	c := r.crowd(200, true)
+	var wg sync.WaitGroup
+	for i := range 4 {
+		wg.Go(func() {
+			rng := rand.New(rand.NewPCG(7, uint64(i)))
+			for range 30 {
+				n := 1 + rng.Int64N(400_000)
+				if err := r.tryRead(rng.Int64N(content.Length-n), n); err != nil {
+					t.Error(err)
+					return
+				}
+			}
+		})
+	}
+	r.readAll(2 * mebibyte)
+	wg.Wait()
+	// A liar that was never believed need not be banned: read on until all that were are.
+	for range 20 {
+		if len(r.unpunished(c)) == 0 {
+			break
+		}
+		r.readAll(2 * mebibyte)
+	}
+	for _, name := range r.unpunished(c) {
+		t.Errorf("not banned: %s", name)
+	}
+	r.judge(c)
+	// Both sides of 200 connections and what is in flight: the cache and the budget, and half a mebibyte for each.
+	if used := heap() - before; used > (7+100)*mebibyte {
+		t.Errorf("%d MiB in use", used>>20)
+	}
+	t.Logf("%+v", r.Stats())
+}
+
+// heap is the bytes in use.
+func heap() int64 {
+	runtime.GC()
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return int64(m.HeapAlloc)
 }
 
 // How much of the throughput is left when as many hostile peers come in beside 100 honest ones. A figure for -v, no
