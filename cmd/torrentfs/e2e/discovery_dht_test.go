@@ -3,6 +3,7 @@ package e2e
 import (
 	"fmt"
 	"path/filepath"
+	"slices"
 	"testing"
 )
 
@@ -30,13 +31,13 @@ func TestDHTOnly(t *testing.T) {
 	runClients(t, nil, nodes...)
 
 	dir := t.TempDir()
-	flags := []string{"--no-dht=false", "--dht-bootstrap", entry, "--cache-dir", dir}
+	joining := []string{"--no-dht=false", "--dht-bootstrap", entry}
+	flags := slices.Concat(joining, []string{"--cache-dir", dir})
 	m := mountTorrent(t, shared[0], flags...)
 	output(t, "cmp", shared[0].original(shared[0].name), m.path(shared[0].name))
 	m.interrupt()
 
-	fresh := append(flags[:3:3], "--cache-dir", t.TempDir())
-	m = startMount(t, nil, t.TempDir(), shared[1].magnet(), fresh...)
+	m = startMount(t, nil, t.TempDir(), shared[1].magnet(), joining...) // with a new cache
 	output(t, "cmp", shared[1].original(shared[1].name), m.path(shared[1].name))
 	m.interrupt()
 

@@ -82,7 +82,12 @@ def report(session):
 def describe(session, handles):
     return {
         "nodes": session.status().dht_nodes,
-        "peers": ["%s:%d" % p.ip for h in handles for p in h.get_peer_info()],
+        "peers": [
+            "%s:%d" % p.ip
+            for h in handles
+            for p in h.get_peer_info()
+            if not p.flags & (lt.peer_info.connecting | lt.peer_info.handshake)
+        ],
         "uploaded": sum(h.status().total_payload_upload for h in handles),
         "done": sum(h.status().total_done for h in handles),
     }
