@@ -1,6 +1,7 @@
 package picker
 
 import (
+	"math"
 	"slices"
 	"time"
 )
@@ -11,15 +12,15 @@ const (
 	typicalFor  = 100 * time.Millisecond // for which a typical rate is good
 	rateWindow  = 2 * time.Second        // the age at which a measured rate is forgotten, at least
 	peakWindow  = 15 * time.Second       // the same for a peak
-	leastBlocks = 2                      // in flight at a peer that delivers
 )
 
 // flow is what is known of a stream of blocks. Its rate is the highest of a round seen lately (a windowed maximum, as in
 // BBR), so that what idles or waits is not taken for slow.
 type flow struct {
-	rate  highest // bytes a second
-	peak  highest // the same, remembered for longer
-	round round
+	rate   highest // bytes a second
+	lately float64 // the same of the last rounds, smoothed
+	peak   highest // the same, remembered for longer
+	round  round
 	pipe
 }
 
@@ -34,9 +35,15 @@ type round struct {
 // end ends a round. low says that there was not enough to do for its rate to mean anything.
 func (f *flow) end(low bool, now time.Duration) {
 	rate := float64(f.round.bytes) / (now - f.round.began).Seconds()
+	highest := f.rate.value()
 	f.rate.add(rate, low, now, max(rateWindow, 8*f.lag))
+	if f.lately == 0 || low {
+		f.lately = max(f.lately, rate)
+	} else {
+		f.lately += (rate - f.lately) / 2
+	}
 	f.peak.add(rate, low, now, peakWindow)
-	f.measure(rate, f.peak.value(), f.round.waits, f.round.count, low, now)
+	f.measure(rate, highest, f.peak.value(), f.round.waits, f.round.count, low, now)
 	f.round = round{began: now}
 }
 
@@ -57,13 +64,14 @@ func (h *highest) add(v float64, low bool, now, window time.Duration) {
 	h.values[0] = max(h.values[0], v)
 }
 
-var peerTuning = tuning{start: 2.5, gain: 1, slack: 30 * time.Millisecond, growth: 1.25, most: time.Minute}
+var peerTuning = tuning{start: 2.5, gain: 1, slack: 30 * time.Millisecond, most: time.Minute}
 
 // speed is what is believed of a peer's speed.
 type speed struct {
 	rtt         time.Duration // the smallest seen
 	delivered   int64         // bytes that came, ever
 	deliveredAt time.Duration // when a block came last, or the first was asked for after a pause
+	cleanAt     time.Duration // what came later was asked for later
 	idleAt      time.Duration // when it last could have taken more than there was
 	flow
 }
@@ -84,13 +92,17 @@ func (x *peer) depth(first int) int64 {
 	case r == 0:
 		return int64(first) * BlockSize
 	}
-	return max(int64(r*x.held().Seconds()), leastBlocks*BlockSize)
+	return x.pipe.depth(r)
 }
 
 // busy says that the peer, which had nothing in flight, has again.
 func (x *peer) busy(now time.Duration) {
 	x.deliveredAt = now
-	x.round = round{began: now}
+	x.cleanAt = now
+	if len(x.ghosts) > 0 {
+		x.cleanAt = never // it may still be sending what was taken back
+	}
+	x.round = round{began: x.cleanAt}
 }
 
 // received learns from a block that came. f is its flight, nil if it was given up before, and sentAt when it was asked for,
@@ -99,6 +111,10 @@ func (x *peer) received(f *flight, sentAt time.Duration, known bool, length int6
 	x.stalled, x.penalty, x.rejects = false, 0, 0
 	x.deliveredAt = now
 	x.delivered += length
+	if x.cleanAt == never {
+		x.cleanAt, x.round.began = now, now
+		return
+	}
 	x.round.bytes += length
 	took := now - sentAt
 	if !known || took <= 0 {
@@ -109,27 +125,26 @@ func (x *peer) received(f *flight, sentAt time.Duration, known bool, length int6
 	x.round.count++
 	if f != nil {
 		x.arrived(f, now)
-		if x.growing && now > f.since {
+		if x.growing && now > f.since && f.since >= x.cleanAt {
 			// A round is long while the rate doubles in each; this is the rate since the request.
-			x.rate.add(float64(x.delivered-f.delivered)/(now-f.since).Seconds(), true, now, rateWindow)
+			rate := float64(x.delivered-f.delivered) / (now - f.since).Seconds()
+			x.rate.add(rate, true, now, rateWindow)
+			x.lately = max(x.lately, rate)
 		}
 	}
 	if sentAt >= x.round.began && now > x.round.began {
-		x.end(max(x.idleAt, dry) >= x.round.began-x.rtt, now)
+		idle := max(x.idleAt, dry) >= x.round.began-x.rtt
+		x.end(idle && float64(x.outstanding) < x.rate.value()*x.rtt.Seconds()+2*BlockSize, now)
 	}
 }
 
-// pace is the rate, in bytes a second, at which the peer is expected to deliver: what was measured, twice that while it
-// grows, or what is typical.
+// pace is the rate, in bytes a second, at which the peer is expected to deliver: what was measured, or what is
+// typical.
 func (p *Picker) pace(x *peer) float64 {
-	r := x.rate.value()
-	switch {
-	case r == 0:
-		return p.typical.rate
-	case x.growing && x.flat == 0 && !x.limited:
-		return 2 * r
+	if x.lately > 0 {
+		return x.lately
 	}
-	return r
+	return p.typical.rate
 }
 
 // typical is the rate of a peer of which nothing is known: the median of those measured.
@@ -157,5 +172,7 @@ func (t *typical) update(peers []*peer, now time.Duration) {
 	t.rate = t.known[len(t.known)/2]
 	t.until = now + typicalFor
 }
+
+const never = time.Duration(math.MaxInt64)
 
 func seconds(s float64) time.Duration { return time.Duration(s * float64(time.Second)) }
