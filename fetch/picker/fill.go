@@ -44,12 +44,10 @@ func (p *Picker) look(now time.Duration) (ready bool) {
 			continue
 		}
 		rate := p.pace(x)
-		if x.stale {
-			x.replan(rate)
-		}
+		x.replan(rate)
 		s := prospect{
 			peer: x, start: x.start(now).Seconds(), rate: rate / BlockSize,
-			ready:  x.ready(first),
+			ready:  x.ready(first, now),
 			counts: !x.choked && !x.stalled,
 		}
 		s.finish = s.start + 1/s.rate
@@ -67,24 +65,18 @@ func (p *Picker) look(now time.Duration) (ready bool) {
 }
 
 // ready reports whether the peer has room for another block.
-func (x *peer) ready(first int) bool { return x.flights < x.queue && x.outstanding < x.depth(first) }
+func (x *peer) ready(first int, now time.Duration) bool {
+	return x.flights < x.queue && x.outstanding < x.depth(first, now)
+}
 
 // firstBlocks is how many blocks are asked of a peer that has not delivered yet: few, unless a reader waits and nobody is
-// known better. Then the blocks that it waits for are spread evenly, as far as hedges could take them from peers that turn
-// out to be slow.
+// known better. Then the blocks that it waits for are spread evenly over all who may come to serve us, as far as hedges
+// could take them from those that turn out to be slow.
 func (p *Picker) firstBlocks(now time.Duration) int {
-	unknown := 0
 	for _, x := range p.peers {
-		switch {
-		case x.mute(now):
-		case x.rate.value() > 0:
+		if x.rate.value() > 0 && !x.mute(now) {
 			return firstBlocks
-		default:
-			unknown++
 		}
-	}
-	if unknown == 0 {
-		return firstBlocks
 	}
 	waiting := 0
 	for _, pc := range p.order {
@@ -94,7 +86,7 @@ func (p *Picker) firstBlocks(now time.Duration) int {
 		waiting += len(pc.blocks)
 	}
 	waiting = min(waiting, int(p.hedges.tokens/2/BlockSize))
-	return min(max((waiting+unknown-1)/unknown, firstBlocks), mostFirst)
+	return max((waiting+len(p.peers)-1)/max(len(p.peers), 1), 2*firstBlocks)
 }
 
 // fill gives free blocks to the peers that have room, one at a time, each time to the peer that would finish it first. If
@@ -145,7 +137,7 @@ func (p *Picker) fill(now time.Duration) (wake time.Duration) {
 func (p *Picker) again(s *prospect, now time.Duration) {
 	s.start = s.peer.start(now).Seconds()
 	s.finish = s.start + 1/s.rate
-	s.ready = s.peer.ready(p.firstBlocks(now))
+	s.ready = s.peer.ready(p.firstBlocks(now), now)
 }
 
 // soonest is the prospect that is ready and would finish first.

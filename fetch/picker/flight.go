@@ -160,10 +160,14 @@ func (p *Picker) Received(id, index int, begin, length int64, stored bool, now t
 	if pc != nil && i < len(pc.blocks) {
 		f = pc.blocks[i].flightOf(x)
 	}
+	last := f != nil && x.flights == 1 && f.sentAt > max(x.idleAt, p.dryAt, p.line.fullAt) // and it was given all it should
 	sentAt, known := x.asked(f, index, i)
 	x.received(f, sentAt, known, length, max(p.dryAt, p.line.fullAt), now)
 	if known {
 		p.line.received(length, now-sentAt, now)
+	}
+	if last && p.free > 0 {
+		x.drained(now)
 	}
 	if pc == nil || i >= len(pc.blocks) {
 		return false

@@ -8,10 +8,14 @@ import "time"
 type forecast struct {
 	shift     time.Duration // by how much blocks come later than they were due
 	deviation time.Duration // by how much the shift moves from block to block
+	planned   float64       // the rate that it was made with, in bytes a second
 	stale     bool          // a block was taken out of the line: those behind it come sooner
 }
 
-const maxDeviation = 10 * time.Second
+const (
+	maxDeviation = 10 * time.Second
+	newRate      = 1.25 // times the one that a forecast was made with: it is made anew
+)
 
 // last is when all that is in flight should be here.
 func (x *peer) last() time.Duration {
@@ -28,9 +32,12 @@ func (x *peer) arrived(f *flight, now time.Duration) {
 	x.shift += off
 }
 
-// replan makes the forecast anew.
+// replan makes the forecast anew if it does not hold any more.
 func (x *peer) replan(rate float64) {
-	x.stale, x.shift = false, 0
+	if !x.stale && rate < newRate*x.planned && x.planned < newRate*rate {
+		return
+	}
+	x.stale, x.shift, x.planned = false, 0, rate
 	at := x.deliveredAt
 	for f := x.head; f != nil; f = f.next {
 		at = max(at, f.sentAt+x.rtt) + seconds(float64(f.length)/rate)
@@ -43,7 +50,7 @@ func (x *peer) late(now time.Duration) time.Duration {
 	if x.head == nil {
 		return 0
 	}
-	return max(0, now-x.head.due-x.shift-x.deviation)
+	return max(0, now-x.head.due-x.shift-2*x.deviation)
 }
 
 // start is how long it takes until a block asked of the peer now begins to arrive. What the peer is late already it is

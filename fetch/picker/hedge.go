@@ -8,6 +8,7 @@ const (
 	hedgeBurst = 2 << 20 // bytes of second copies that may be spent at once
 
 	hedgeLeast = 10 * time.Millisecond
+	hedgeAhead = time.Second // before their deadline blocks are looked at that no reader waits for yet
 )
 
 // bucket is the budget of second copies, in bytes.
@@ -42,7 +43,7 @@ func (p *Picker) hedge(now time.Duration) (wake time.Duration) {
 	p.hedgeAt = 0
 	looked := false
 	for _, pc := range p.order {
-		if pc.class != Blocked {
+		if pc.class > Ahead || pc.class == Ahead && pc.deadline > now+hedgeAhead {
 			break
 		}
 		if pc.free > 0 || pc.sole != nil {
@@ -62,23 +63,46 @@ func (p *Picker) hedgePiece(pc *piece, now time.Duration) (wake time.Duration) {
 	first, second := p.outlook.best(pc)
 	for i := range pc.blocks {
 		b := &pc.blocks[i]
-		f := b.flights[0]
-		if f == nil || b.flights[1] != nil {
+		if b.flights[0] == nil {
 			continue
 		}
+		f, wait := b.flights[0], b.flights[0].arrives(now) // of two, the one that comes last
+		if g := b.flights[1]; g != nil {
+			if w := g.arrives(now); w > wait {
+				f, w = g, wait
+			} else {
+				wait = w
+			}
+		}
 		z := first
-		if z != nil && z.peer == f.peer {
-			z = second
+		for _, g := range b.flights {
+			if g != nil && z != nil && g.peer == z.peer {
+				if z = second; z == nil || b.flightOf(z.peer) != nil {
+					z = nil
+					break
+				}
+			}
 		}
 		if z == nil {
 			wake = earlier(wake, now+patience)
 			continue
 		}
-		wait := f.arrives(now)
 		need := seconds(z.finish)
+		if spare := pc.deadline - now - 2*need; pc.class == Ahead && spare > 0 {
+			wake = earlier(wake, now+max(hedgeLeast, spare))
+			continue
+		}
+		if pc.class == Ahead && wait < pc.deadline-now {
+			wake = earlier(wake, now+max(hedgeLeast, need/2))
+			continue
+		}
 		if wait > hedgeLeast && float64(need) < hedgeGain*float64(wait) && p.hedges.take(f.length) {
+			if b.flights[1] != nil {
+				p.cancel(f)
+				p.land(f)
+			}
 			p.assign(z.peer, pc, i, now)
-			f.hedged, b.flights[1].hedged = true, true
+			b.flights[0].hedged, b.flights[1].hedged = true, true
 			p.again(z, now)
 			first, second = p.outlook.best(pc)
 			continue
@@ -89,11 +113,13 @@ func (p *Picker) hedgePiece(pc *piece, now time.Duration) (wake time.Duration) {
 	return wake
 }
 
-// best are the two peers that would deliver another block of a piece first, whether their pipe is full or not.
+// best are the two peers that would deliver another block of a piece first, whether their pipe is full or not, unless
+// nothing is known of them and they have their first blocks.
 func (o *outlook) best(pc *piece) (first, second *prospect) {
 	for i := range o.prospects {
 		s := &o.prospects[i]
-		if s.peer.stalled || !s.peer.serves(pc.index) || s.peer.flights >= s.peer.queue {
+		x := s.peer
+		if x.stalled || !x.serves(pc.index) || x.flights >= x.queue || x.rate.value() == 0 && x.flights >= firstBlocks {
 			continue
 		}
 		switch {

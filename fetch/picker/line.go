@@ -7,7 +7,7 @@ const (
 	lineCount = 8                     // blocks in it, at least
 )
 
-var lineTuning = tuning{start: 5, gain: 1.25, slack: 100 * time.Millisecond, growth: 1.1, restless: true, most: 8 * time.Second}
+var lineTuning = tuning{start: 5, gain: 1.25, slack: 100 * time.Millisecond, most: 8 * time.Second}
 
 // line is our own side of all connections: the sum of what peers send, which our own link may not carry. Then what each
 // of many peers has in flight, little as it may be, queues up in front of the link, and a reader that comes along waits
@@ -24,7 +24,7 @@ func newLine() line { return line{flow: flow{pipe: newPipe(&lineTuning, guessedR
 // room reports whether more may be asked for.
 func (l *line) room(now time.Duration) bool {
 	r := l.rate.value()
-	if r == 0 || l.outstanding < int64(r*l.held().Seconds()) {
+	if r == 0 || l.outstanding < l.depth(r) {
 		return true
 	}
 	l.fullAt = now

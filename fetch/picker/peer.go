@@ -20,6 +20,7 @@ type peer struct {
 	fast   map[int]bool // pieces it serves even when we are choked (BEP 6)
 	queue  int          // requests it takes
 	speed
+	pulse pulse
 
 	head, tail  *flight // requests in flight, in the order they were sent
 	flights     int

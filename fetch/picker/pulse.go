@@ -20,7 +20,7 @@ type pulse struct {
 // drained notes that nothing is in flight at a peer any more, although there is more to ask.
 func (x *peer) drained(now time.Duration) {
 	most := min(int64(x.rate.value()*pulseSpan.Seconds()), mostPulse)
-	x.pulse = pulse{depth: min(2*max(x.pulse.depth, leastBlocks*BlockSize), most), at: now}
+	x.pulse = pulse{depth: min(2*max(x.pulse.depth, firstBlocks*BlockSize), most), at: now}
 }
 
 // fade lets a pulse go that was not needed for a while.

@@ -26,6 +26,9 @@ type peerSpec struct {
 	silent  time.Duration // after join; 0: never
 	fades   time.Duration // after join its rate falls to a tenth; 0: never
 	hiccup  time.Duration // mean time between halts of up to a second; 0: none
+	waves   time.Duration // the mean of a delay of all that is sent, which changes every 50 ms or so
+	longer  time.Duration // after join its round trip is longer by 300 ms; 0: never
+	tick    time.Duration // it looks at new requests so often, when it is not sending anyway; 0: at once
 }
 
 // simPeer is a connection to a modelled peer.
@@ -34,12 +37,15 @@ type simPeer struct {
 	spec    *peerSpec
 	id      int
 	rate    float64
+	way     time.Duration // half a round trip
+	wave    time.Duration // and more, for now
 	gone    bool
 	silent  bool
 	choking bool
 	halted  time.Duration // until when it sends nothing
 	queue   []simRequest  // in the order they came; the first is being sent
 	sending bool
+	flowing bool                  // it has not run out of requests
 	upAt    time.Duration         // when the last message from us arrives there
 	downAt  time.Duration         // and the last of theirs here
 	adds    float64               // to what the swarm can give
@@ -91,10 +97,26 @@ func (w *world) join(spec *peerSpec) {
 	if spec.fades > 0 {
 		w.after(spec.fades, func() { s.rate /= 10; s.able() })
 	}
+	s.way = spec.rtt / 2
+	if spec.longer > 0 {
+		w.after(spec.longer, func() { s.way += 150 * time.Millisecond })
+	}
+	if spec.waves > 0 {
+		s.sway()
+	}
 	if spec.hiccup > 0 {
 		w.after(exp(s.life, spec.hiccup), s.halt)
 	}
 }
+
+// sway changes the delay of all that is sent.
+func (s *simPeer) sway() {
+	s.wave = exp(s.path, s.spec.waves)
+	s.w.after(exp(s.path, 50*time.Millisecond), s.sway)
+}
+
+// crossing is how long the next message is on its way.
+func (s *simPeer) crossing() time.Duration { return s.way + s.wave + exp(s.path, s.spec.jitter) }
 
 func (s *simPeer) halt() {
 	s.halted = s.w.now + time.Duration(s.life.Float64()*float64(time.Second))
@@ -139,7 +161,7 @@ func (s *simPeer) die() {
 
 // hear has something happen at the peer when a message sent now arrives.
 func (s *simPeer) hear(do func()) {
-	s.upAt = max(s.upAt, s.w.now+s.spec.rtt/2+exp(s.path, s.spec.jitter))
+	s.upAt = max(s.upAt, s.w.now+s.crossing())
 	s.w.at(s.upAt, func() {
 		if !s.gone && !s.silent {
 			do()
@@ -149,7 +171,7 @@ func (s *simPeer) hear(do func()) {
 
 // tell has something happen here when a message that the peer sends now arrives.
 func (s *simPeer) tell(do func()) {
-	s.downAt = max(s.downAt, s.w.now+s.spec.rtt/2+exp(s.path, s.spec.jitter))
+	s.downAt = max(s.downAt, s.w.now+s.crossing())
 	s.w.at(s.downAt, func() {
 		if s.w.peers[s.id] != nil {
 			do()
@@ -222,6 +244,9 @@ func (s *simPeer) serve() {
 	}
 	s.sending = true
 	wait := max(0, s.halted-s.w.now)
+	if t := s.spec.tick; t > 0 && !s.flowing {
+		wait = max(wait, t-s.w.now%t)
+	}
 	s.w.after(wait+seconds(float64(s.queue[0].Length)/s.rate), func() {
 		s.sending = false
 		if s.gone || s.silent {
@@ -230,6 +255,7 @@ func (s *simPeer) serve() {
 		r := s.queue[0].Request
 		s.queue = s.queue[1:]
 		s.deliver(r)
+		s.flowing = len(s.queue) > 0
 		s.serve()
 	})
 }
@@ -237,7 +263,7 @@ func (s *simPeer) serve() {
 // deliver carries a block to us, over our own line.
 func (s *simPeer) deliver(r Request) {
 	bad := s.spec.lies > 0 && s.path.Float64() < s.spec.lies
-	s.downAt = max(s.downAt, s.w.now+s.spec.rtt/2+exp(s.path, s.spec.jitter))
+	s.downAt = max(s.downAt, s.w.now+s.crossing())
 	s.w.at(s.downAt, func() {
 		if s.w.spec.line > 0 {
 			s.w.line = max(s.w.line, s.w.now) + seconds(float64(r.Length)/s.w.spec.line)

@@ -84,7 +84,7 @@ func newSpeed(rtt time.Duration) speed {
 }
 
 // depth is how many bytes may be in flight at the peer. first is for one that has not delivered yet, in blocks.
-func (x *peer) depth(first int) int64 {
+func (x *peer) depth(first int, now time.Duration) int64 {
 	r := x.rate.value()
 	switch {
 	case x.stalled:
@@ -92,7 +92,8 @@ func (x *peer) depth(first int) int64 {
 	case r == 0:
 		return int64(first) * BlockSize
 	}
-	return x.pipe.depth(r)
+	x.pulse.fade(now)
+	return max(x.pipe.depth(r), x.pulse.depth)
 }
 
 // busy says that the peer, which had nothing in flight, has again.
