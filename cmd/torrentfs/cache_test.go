@@ -245,6 +245,24 @@ func TestCacheOfWhatIsNotRemembered(t *testing.T) {
 	}
 }
 
+func TestKeepNeedsRoom(t *testing.T) {
+	needFUSE(t)
+	cacheDir := t.TempDir()
+	one, two := share(t), makeTorrent(t)
+	r := mountAt(t, t.TempDir(), cacheDir, "--keep", one.file(t))
+	r.unmount()
+	for source, want := range map[string]string{
+		one.file(t): "torrentfs: shared: it has 3.0 MiB .*: raise --cache-size to keep it\n",
+		two:         "torrentfs: folder: it has 5.9 KiB .*, and other torrents that are kept have 3.0 MiB .*: raise --cache-size to keep it too\n",
+	} {
+		got := runProgram(t, "mount", "--listen=127.0.0.1:0", "--no-dht", "--no-lsd", "--keep", "--cache-size=3MB", "--cache-dir", cacheDir,
+			source, t.TempDir())
+		if got.code != exitFailure || !regexp.MustCompile("^"+want+"$").MatchString(got.stderr) {
+			t.Errorf("%+v, want %s", got, want)
+		}
+	}
+}
+
 func TestCacheOff(t *testing.T) {
 	dir, cacheDir := t.TempDir(), t.TempDir()
 	s := share(t)

@@ -157,7 +157,11 @@ func (s *session) tryAdd(src source) error {
 		return err
 	}
 	if s.flags.keep || s.flags.letGo {
-		if err := store.Keep(s.flags.keep); err != nil {
+		err := s.roomToKeep(t)
+		if err == nil {
+			err = store.Keep(s.flags.keep)
+		}
+		if err != nil {
 			return errors.Join(err, store.Close())
 		}
 	}
@@ -177,6 +181,31 @@ func (s *session) tryAdd(src source) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.torrents = append(s.torrents, member{t, torrent})
+	return nil
+}
+
+// roomToKeep refuses to keep a torrent that does not fit into the cache beside the others that are kept.
+func (s *session) roomToKeep(t *metainfo.Torrent) error {
+	if !s.flags.keep {
+		return nil
+	}
+	entries, err := s.store.pieces().List()
+	if err != nil {
+		return err
+	}
+	var others int64
+	for _, e := range entries {
+		if e.Kept && e.InfoHash != t.InfoHash {
+			others += e.Length
+		}
+	}
+	switch limit := int64(s.flags.cacheSize); {
+	case t.Length > limit:
+		return fmt.Errorf("it has %s: raise --cache-size to keep it", byteCount(t.Length))
+	case t.Length+others > limit:
+		return fmt.Errorf("it has %s, and other torrents that are kept have %s: raise --cache-size to keep it too",
+			byteCount(t.Length), byteCount(others))
+	}
 	return nil
 }
 

@@ -11,6 +11,7 @@ func TestRender(t *testing.T) {
 		torrents: 1, connected: 12, known: 40, down: 34.2e6, up: 1.2e6, downloaded: 734 << 20, waiting: []int{17, 18, 19},
 		cached: 256 << 20,
 	}
+	searching := snapshot{searches: 2, disk: 5 << 30}
 	idle := snapshot{torrents: 1, connected: 1}
 	tests := []struct {
 		name  string
@@ -26,6 +27,7 @@ func TestRender(t *testing.T) {
 		{"10", busy, 10, "12 peers"},
 		{"5", busy, 5, "12 pe"},
 		{"none", busy, 0, ""},
+		{"searching", searching, 200, "0 peers  down 0 B/s  looking for 2 torrents  cache 0 B  disk 5.0 GiB  total 0 B"},
 		{"idle", idle, 200, "1 peer  down 0 B/s  no read waits  cache 0 B  total 0 B"},
 		{"alone", snapshot{torrents: 1, waiting: []int{3}}, 45, "0 peers  down 0 B/s  reads wait for a peer"},
 	}

@@ -83,7 +83,8 @@ func TestKindsOfSources(t *testing.T) {
 
 // filesOf gives the last paragraph of what info prints.
 func filesOf(info string) string {
-	return info[strings.Index(info, "\n\n"):]
+	_, files, _ := strings.Cut(info, "\n\n")
+	return files
 }
 
 // TestMagnetAgain mounts a magnet link that was mounted before, with nobody left to ask: it is there at once.
