@@ -69,7 +69,7 @@ func (p *Picker) hedgePiece(pc *piece, now time.Duration) (wake time.Duration) {
 		f, wait := b.flights[0], b.flights[0].arrives(now) // of two, the one that comes last
 		if g := b.flights[1]; g != nil {
 			if w := g.arrives(now); w > wait {
-				f, w = g, wait
+				f = g
 			} else {
 				wait = w
 			}

@@ -131,7 +131,9 @@ func (r *rig) join(link fetchtest.Link, conduct fetchtest.Conduct) *fetchtest.Pe
 func (r *rig) dialIn(p *fetchtest.Peer, from netip.AddrPort) {
 	near, far := fetchtest.Pipe(netip.MustParseAddrPort("10.9.9.9:6881"), from)
 	p.Join(far)
-	c, err := peer.Receive(r.t.Context(), near, func([20]byte) *peer.Torrent { return r.Link() })
+	ctx, cancel := context.WithTimeout(r.t.Context(), 15*time.Second)
+	defer cancel()
+	c, err := peer.Receive(ctx, near, func([20]byte) *peer.Torrent { return r.Link() })
 	if err == nil {
 		r.Accept(c)
 	}
@@ -211,21 +213,6 @@ func (r *rig) connected(p *fetchtest.Peer) (yes bool) {
 		}
 	})
 	return yes
-}
-
-// until polls for a condition of a real swarm, for a minute.
-func (r *rig) until(what string, cond func() bool) {
-	r.t.Helper()
-	deadline := time.After(time.Minute)
-	tick := time.NewTicker(2 * time.Millisecond)
-	defer tick.Stop()
-	for !cond() {
-		select {
-		case <-tick.C:
-		case <-deadline:
-			r.t.Fatalf("still not after a minute: %s (%+v)", what, r.Stats())
-		}
-	}
 }
 
 // served is how often each block came from any of the peers, by piece and begin.
