@@ -69,20 +69,31 @@ func (s *segment) on(host int) func(*exec.Cmd) *exec.Cmd {
 // inside runs f on a host: sockets that it opens there stay there.
 func (s *segment) inside(host int, f func() error) {
 	s.t.Helper()
-	failed := make(chan error)
-	go func() {
-		runtime.LockOSThread() // and never unlocked: the thread ends with the goroutine
-		ns, err := os.Open("/run/netns/" + s.names[host])
-		if err == nil {
-			defer ns.Close()
-			err = unix.Setns(int(ns.Fd()), unix.CLONE_NEWNET)
-		}
-		if err == nil {
-			err = f()
-		}
-		failed <- err
-	}()
-	if err := <-failed; err != nil {
+	if err := s.enter(host, f); err != nil {
 		s.t.Fatal(err)
 	}
+}
+
+func (s *segment) enter(host int, f func() error) error {
+	// The thread has to come back whole: processes that it started, for whatever test, would end with it (Pdeathsig).
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	home, err := os.Open("/proc/thread-self/ns/net")
+	if err != nil {
+		return err
+	}
+	defer home.Close()
+	away, err := os.Open("/run/netns/" + s.names[host])
+	if err != nil {
+		return err
+	}
+	defer away.Close()
+	if err := unix.Setns(int(away.Fd()), unix.CLONE_NEWNET); err != nil {
+		return err
+	}
+	err = f()
+	if back := unix.Setns(int(home.Fd()), unix.CLONE_NEWNET); back != nil {
+		panic(back) // nothing may run on in the wrong network
+	}
+	return err
 }
