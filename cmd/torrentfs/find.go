@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	neturl "net/url"
 	"sync"
 	"time"
 
@@ -63,6 +64,9 @@ func (f *finder) download(ctx context.Context, url string) (*metainfo.Torrent, e
 	}
 	if errors.Is(ctx.Err(), context.Canceled) {
 		return nil, ctx.Err()
+	}
+	if e, ok := errors.AsType[*neturl.Error](err); ok {
+		err = e.Err // or the URL would be there twice
 	}
 	err = fmt.Errorf("%s: %w", printable(url), err)
 	if t, missing := f.known.byURL(url); missing == nil {

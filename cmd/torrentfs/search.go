@@ -62,7 +62,11 @@ func (s *session) find(ctx context.Context, q *search, insist bool) error {
 				s.log.Warn("the same torrent again, mounted once", "source", src.arg)
 				return nil
 			}
-			return s.add(src)
+			if err := s.add(src); err != nil {
+				return err
+			}
+			s.log.Info("found a torrent", "name", t.Name, "info_hash", t.InfoHash)
+			return nil
 		}
 		if ctx.Err() != nil || !insist || q.source.kind != torrentURL {
 			return err
@@ -96,7 +100,7 @@ func (s *session) notice() []byte {
 	fmt.Fprintf(&b, "torrentfs is looking for %s. The files will be here as soon as that is found.\n",
 		plural(len(s.searches), "torrent"))
 	for _, q := range s.searches {
-		fmt.Fprintf(&b, "\n%s\n  %s, %v\n", printable(q.source.arg), q.state(), time.Since(q.began).Round(time.Second))
+		fmt.Fprintf(&b, "\n%s\n  for %v: %s\n", printable(q.source.arg), time.Since(q.began).Round(time.Second), q.state())
 	}
 	return b.Bytes()
 }
