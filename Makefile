@@ -34,7 +34,7 @@ lint:           ## golangci-lint, built from its pinned version
 	$(LINT) run ./...
 
 unit:           ## unit tests
-	$(GO) test -race $$($(GO) list ./... | grep -v /e2e)
+	$(GO) test -race -timeout 20m $$($(GO) list ./... | grep -v /e2e)
 
 e2e:            ## end-to-end tests against other people's clients and trackers
 	$(GO) test -race -count=1 -parallel 4 -timeout 20m $(E2E)
