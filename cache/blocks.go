@@ -80,6 +80,7 @@ func (v *volume) write(n int, bufs ...[]byte) error {
 	if err := writeStamps(v.index, n, len(bufs), stamp); err != nil {
 		return err
 	}
+	v.own(n, len(bufs))
 	for i := range bufs {
 		v.stamps[n+i].Store(stamp)
 	}

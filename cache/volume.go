@@ -38,8 +38,9 @@ type volume struct {
 	stamps []atomic.Uint32
 	keep   atomic.Bool
 
-	mu      sync.Mutex
-	changed []int // pieces whose stamp differs from the file's
+	mu       sync.Mutex
+	changed  []int        // pieces whose stamp differs from the file's
+	disowned map[int]bool // those of them whose claim in the file is not to be believed
 
 	victims victims   // the worker's
 	size    int64     // the worker's: bytes the files take on disk
@@ -274,21 +275,47 @@ func (v *volume) touch(n int) {
 // disown leaves it to the next flush to take a piece out whose stamp was cleared. It does no I/O.
 func (v *volume) disown(n int) {
 	v.mu.Lock()
+	defer v.mu.Unlock()
 	v.changed = append(v.changed, n)
-	v.mu.Unlock()
+	if v.disowned == nil {
+		v.disowned = make(map[int]bool)
+	}
+	v.disowned[n] = true
+}
+
+// isDisowned says whether the file's claim of a piece waits to be taken out.
+func (v *volume) isDisowned(n int) bool {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return v.disowned[n]
+}
+
+// own notes that pieces from n on were written anew.
+func (v *volume) own(n, count int) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	for i := n; i < n+count; i++ {
+		delete(v.disowned, i)
+	}
 }
 
 // flush brings the index in line with the stamps that changed, and punches out what is claimed no more.
 func (v *volume) flush() error {
 	v.mu.Lock()
-	changed := v.changed
+	changed, disowned := v.changed, v.disowned
 	v.changed = nil
+	if !v.readOnly { // there the file goes on claiming them
+		v.disowned = nil
+	}
 	v.mu.Unlock()
 	if v.readOnly {
 		return nil
 	}
 	var errs error
 	for _, n := range changed {
+		if disowned[n] {
+			v.stamps[n].Store(absent)
+		}
 		stamp := v.stamps[n].Load()
 		errs = errors.Join(errs, writeStamps(v.index, n, 1, stamp))
 		if stamp == absent && v.lockData() {
@@ -333,7 +360,7 @@ func (v *volume) refresh() (lost []int, err error) {
 		switch mine := v.stamps[n].Load(); {
 		case stamp == absent && mine != absent:
 			lost = append(lost, n)
-		case stamp > mine && stamp != unfinished:
+		case stamp > mine && stamp != unfinished && (mine != absent || !v.isDisowned(n)):
 			v.stamps[n].CompareAndSwap(mine, stamp)
 		}
 	})
