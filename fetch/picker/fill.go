@@ -7,18 +7,16 @@ import (
 
 const (
 	firstBlocks = 2                     // asked of a peer that has not delivered yet
-	mostFirst   = 64                    // the same, when a reader waits and nobody is known better
 	idleFor     = 20 * time.Millisecond // after which a peer that found no work looks again
 	vainLooks   = 8                     // of such peers in one Step
 	vainEvery   = 20 * time.Microsecond // one more for each that passed since the last Step
 	exactPieces = 4                     // of which it is counted who has them; of those behind it is estimated
 )
 
-// outlook is what each peer could do next, as of one Step. It is kept for its memory only, but for the count of changes.
+// outlook is what each peer could do next, as of one Step. It is kept for its memory only, but for the last two.
 type outlook struct {
 	prospects []prospect
 	partial   int           // peers among them that have some pieces and not others
-	idleTo    time.Duration // when the first of the peers that found nothing to do looks again
 	changes   int           // made to what there is to do
 	last      time.Duration // when peers last looked for work
 }
@@ -34,11 +32,40 @@ type prospect struct {
 	before int     // blocks that it could deliver before the peer in question delivers one
 }
 
-// look works out the prospects; it reports whether any peer is ready.
-func (p *Picker) look(now time.Duration) (ready bool) {
+// ready reports whether any peer may be asked for a block, and if none may that has room, when the first of those looks
+// again that found nothing to do.
+func (p *Picker) ready(first int, now time.Duration) (ready bool, at time.Duration) {
+	for _, x := range p.peers {
+		if x.room(first) && !x.mute(now) {
+			if !x.idles(p.outlook.changes, now) {
+				return true, 0
+			}
+			at = earlier(at, x.vainTo)
+		}
+	}
+	return false, at
+}
+
+// room reports whether the peer has room for another block.
+func (x *peer) room(first int) bool {
+	switch {
+	case x.stalled:
+		return x.flights == 0
+	case x.depth == 0:
+		return x.flights < min(first, x.queue)
+	}
+	return x.outstanding < x.depth && x.flights < x.queue
+}
+
+// idles reports whether the peer has found nothing to do, and that has not changed.
+func (x *peer) idles(changes int, now time.Duration) bool {
+	return now < x.vainTo && x.vainAt == changes
+}
+
+// look works out the prospects.
+func (p *Picker) look(first int, now time.Duration) {
 	o := &p.outlook
-	o.prospects, o.partial, o.idleTo = o.prospects[:0], 0, 0
-	first := p.firstBlocks(now)
+	o.prospects, o.partial = o.prospects[:0], 0
 	for _, x := range p.peers {
 		if x.mute(now) {
 			continue
@@ -46,27 +73,16 @@ func (p *Picker) look(now time.Duration) (ready bool) {
 		rate := p.pace(x)
 		x.replan(rate)
 		s := prospect{
-			peer: x, start: x.start(now).Seconds(), rate: rate / BlockSize,
-			ready:  x.ready(first, now),
+			peer: x, start: float64(x.start(now)) / float64(time.Second), rate: rate / BlockSize,
+			ready:  x.room(first) && !x.idles(o.changes, now),
 			counts: !x.choked && !x.stalled,
 		}
 		s.finish = s.start + 1/s.rate
-		if s.ready && now < x.vainTo && x.vainAt == o.changes {
-			s.ready = false
-			o.idleTo = earlier(o.idleTo, x.vainTo)
-		}
 		if s.counts && !x.all {
 			o.partial++
 		}
-		ready = ready || s.ready
 		o.prospects = append(o.prospects, s)
 	}
-	return ready
-}
-
-// ready reports whether the peer has room for another block.
-func (x *peer) ready(first int, now time.Duration) bool {
-	return x.flights < x.queue && x.outstanding < x.depth(first, now)
 }
 
 // firstBlocks is how many blocks are asked of a peer that has not delivered yet: few, unless a reader waits and nobody is
@@ -92,15 +108,17 @@ func (p *Picker) firstBlocks(now time.Duration) int {
 // fill gives free blocks to the peers that have room, one at a time, each time to the peer that would finish it first. If
 // some of them are to wait, since others are expected to be faster, it returns when it should look again: what is expected
 // may not come.
-func (p *Picker) fill(now time.Duration) (wake time.Duration) {
+func (p *Picker) fill(now time.Duration) time.Duration {
 	if p.free == 0 {
 		p.dryAt = now
 		return 0
 	}
-	if !p.look(now) {
-		return p.outlook.idleTo
+	first := p.firstBlocks(now)
+	ready, wake := p.ready(first, now)
+	if !ready || !p.line.room(now) {
+		return wake
 	}
-	wake = p.outlook.idleTo
+	p.look(first, now)
 	looks := vainLooks + int((now-p.outlook.last)/vainEvery) // so that thousands that idle don't take the processor
 	p.outlook.last = now
 	for p.free > 0 && p.line.room(now) {
@@ -114,7 +132,7 @@ func (p *Picker) fill(now time.Duration) (wake time.Duration) {
 		pc, i, last := p.choose(best)
 		if pc != nil {
 			p.assign(best.peer, pc, i, now)
-			p.again(best, now)
+			p.again(best, first, now)
 			continue
 		}
 		x := best.peer
@@ -134,10 +152,10 @@ func (p *Picker) fill(now time.Duration) (wake time.Duration) {
 }
 
 // again brings a prospect up to date after its peer was given a block.
-func (p *Picker) again(s *prospect, now time.Duration) {
-	s.start = s.peer.start(now).Seconds()
+func (p *Picker) again(s *prospect, first int, now time.Duration) {
+	s.start = float64(s.peer.start(now)) / float64(time.Second)
 	s.finish = s.start + 1/s.rate
-	s.ready = s.peer.ready(p.firstBlocks(now), now)
+	s.ready = s.peer.room(first)
 }
 
 // soonest is the prospect that is ready and would finish first.

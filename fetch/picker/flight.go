@@ -23,10 +23,7 @@ func (p *Picker) assign(x *peer, pc *piece, i int, now time.Duration) {
 	if b.free() {
 		p.taken(pc)
 	}
-	f := &flight{}
-	if n := len(p.unused); n > 0 {
-		f, p.unused = p.unused[n-1], p.unused[:n-1]
-	}
+	f := p.newFlight()
 	*f = flight{peer: x, piece: pc, block: i, length: p.blockSize(pc, i)}
 	_, f.doubtful = x.ghosts[key(pc.index, i)]
 	if b.flights[0] == nil {
@@ -39,6 +36,16 @@ func (p *Picker) assign(x *peer, pc *piece, i int, now time.Duration) {
 		p.stallAt = earlier(p.stallAt, x.stallsAt())
 	}
 	p.requests = append(p.requests, p.request(f))
+}
+
+func (p *Picker) newFlight() *flight {
+	n := len(p.unused)
+	if n == 0 {
+		return new(flight)
+	}
+	f := p.unused[n-1]
+	p.unused = p.unused[:n-1]
+	return f
 }
 
 // push puts a flight at the end of the peer's line.

@@ -1,6 +1,9 @@
 package picker
 
-import "time"
+import (
+	"math"
+	"time"
+)
 
 const (
 	hedgeShare = 0.05    // of the bytes delivered may be spent on second copies
@@ -8,7 +11,7 @@ const (
 	hedgeBurst = 2 << 20 // bytes of second copies that may be spent at once
 
 	hedgeLeast = 10 * time.Millisecond
-	hedgeAhead = time.Second // before their deadline blocks are looked at that no reader waits for yet
+	hedgeAhead = 2 // times as long as an answer takes before their deadline, blocks are looked at that no reader waits for yet
 )
 
 // bucket is the budget of second copies, in bytes.
@@ -34,100 +37,101 @@ func (b *bucket) refund(n int64) { b.tokens = min(b.tokens+float64(n), hedgeBurs
 // Delivered says that so many bytes of content were verified; a share of them may be spent on second copies.
 func (p *Picker) Delivered(n int64) { p.hedges.fill(n) }
 
-// hedge asks a second peer for blocks that a reader waits for and that are expected much later than that peer could
-// deliver them. It returns when it should look again.
+// hedge asks a second peer for blocks that a reader waits for, or will in a moment, and that are expected much later than
+// that peer could deliver them. It returns when it should look again.
 func (p *Picker) hedge(now time.Duration) (wake time.Duration) {
 	if now < p.hedgeAt {
 		return p.hedgeAt
 	}
 	p.hedgeAt = 0
-	looked := false
+	fastest := time.Duration(0) // of any peer's answers
 	for _, pc := range p.order {
-		if pc.class > Ahead || pc.class == Ahead && pc.deadline > now+hedgeAhead {
+		if pc.class > Ahead || pc.class == Ahead && pc.deadline > now+hedgeAhead*fastest {
 			break
 		}
 		if pc.free > 0 || pc.sole != nil {
 			continue
 		}
-		if !looked {
-			p.look(now)
-			looked = true
+		if fastest == 0 {
+			p.look(0, now)
+			fastest = p.outlook.fastest()
 		}
-		p.hedgeAt = earlier(p.hedgeAt, p.hedgePiece(pc, now))
+		p.hedgeAt = earlier(p.hedgeAt, p.hedgePiece(pc, fastest, now))
 	}
 	return p.hedgeAt
 }
 
-// hedgePiece hedges a piece's blocks, those for which it is worth it, and returns when it may become so for the others.
-func (p *Picker) hedgePiece(pc *piece, now time.Duration) (wake time.Duration) {
-	first, second := p.outlook.best(pc)
+// hedgePiece hedges a piece's blocks, those for which it is worth it, and returns when it may become so for the others. No
+// peer answers sooner than fastest.
+func (p *Picker) hedgePiece(pc *piece, fastest, now time.Duration) (wake time.Duration) {
 	for i := range pc.blocks {
 		b := &pc.blocks[i]
-		if b.flights[0] == nil {
-			continue
-		}
-		f, wait := b.flights[0], b.flights[0].arrives(now) // of two, the one that comes last
-		if g := b.flights[1]; g != nil {
-			if w := g.arrives(now); w > wait {
-				f = g
-			} else {
-				wait = w
-			}
-		}
-		z := first
-		for _, g := range b.flights {
-			if g != nil && z != nil && g.peer == z.peer {
-				if z = second; z == nil || b.flightOf(z.peer) != nil {
-					z = nil
-					break
-				}
-			}
-		}
-		if z == nil {
-			wake = earlier(wake, now+patience)
-			continue
-		}
-		need := seconds(z.finish)
-		if spare := pc.deadline - now - 2*need; pc.class == Ahead && spare > 0 {
-			wake = earlier(wake, now+max(hedgeLeast, spare))
-			continue
-		}
-		if pc.class == Ahead && wait < pc.deadline-now {
-			wake = earlier(wake, now+max(hedgeLeast, need/2))
-			continue
-		}
-		if wait > hedgeLeast && float64(need) < hedgeGain*float64(wait) && p.hedges.take(f.length) {
-			if b.flights[1] != nil {
-				p.cancel(f)
-				p.land(f)
-			}
-			p.assign(z.peer, pc, i, now)
-			b.flights[0].hedged, b.flights[1].hedged = true, true
-			p.again(z, now)
-			first, second = p.outlook.best(pc)
+		f, wait := b.latest(now)
+		if f == nil || pc.class == Ahead && wait < pc.deadline-now {
 			continue
 		}
 		// If the owner stays silent, its wait grows with the time since it was due.
-		wake = earlier(wake, now+max(hedgeLeast, need/2))
+		again := now + max(hedgeLeast, fastest/2)
+		if worth(wait, fastest) {
+			if z := p.outlook.best(pc, b); z == nil {
+				again = now + patience
+			} else if worth(wait, seconds(z.finish)) && p.hedges.take(f.length) {
+				if b.flights[1] != nil {
+					p.cancel(f)
+					p.land(f)
+				}
+				p.assign(z.peer, pc, i, now)
+				b.flights[0].hedged, b.flights[1].hedged = true, true
+				p.again(z, 0, now)
+				continue
+			}
+		}
+		wake = earlier(wake, again)
 	}
 	return wake
 }
 
-// best are the two peers that would deliver another block of a piece first, whether their pipe is full or not, unless
-// nothing is known of them and they have their first blocks.
-func (o *outlook) best(pc *piece) (first, second *prospect) {
+// latest is the flight, of those of a block, that is expected last, and in how long the first of them is expected.
+func (b *block) latest(now time.Duration) (f *flight, wait time.Duration) {
+	f, g := b.flights[0], b.flights[1]
+	switch {
+	case f == nil:
+		return nil, 0
+	case g == nil:
+		return f, f.arrives(now)
+	}
+	first, second := f.arrives(now), g.arrives(now)
+	if first < second {
+		return g, first
+	}
+	return f, second
+}
+
+// worth reports whether it is worth it to ask a second peer, which needs so long for what is expected after a wait.
+func worth(wait, need time.Duration) bool {
+	return wait > hedgeLeast && float64(need) < hedgeGain*float64(wait)
+}
+
+// fastest is how long any peer takes at least to deliver another block.
+func (o *outlook) fastest() time.Duration {
+	least := math.Inf(1)
+	for i := range o.prospects {
+		least = min(least, o.prospects[i].finish)
+	}
+	return seconds(min(least, time.Hour.Seconds()))
+}
+
+// best is the peer that would deliver a block of a piece first, of those that it is not asked of, whether their pipe is
+// full or not, unless nothing is known of them and they have their first blocks.
+func (o *outlook) best(pc *piece, b *block) (best *prospect) {
 	for i := range o.prospects {
 		s := &o.prospects[i]
 		x := s.peer
-		if x.stalled || !x.serves(pc.index) || x.flights >= x.queue || x.rate.value() == 0 && x.flights >= firstBlocks {
+		if best != nil && s.finish >= best.finish || x.stalled || x.flights >= x.queue || !x.serves(pc.index) ||
+			x.rate.value() == 0 && x.flights >= firstBlocks || b.flightOf(x) != nil {
 			continue
 		}
-		switch {
-		case first == nil || s.finish < first.finish:
-			first, second = s, first
-		case second == nil || s.finish < second.finish:
-			second = s
-		}
+		best = s
 	}
-	return first, second
+	return best
 }

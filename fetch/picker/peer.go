@@ -21,6 +21,7 @@ type peer struct {
 	queue  int          // requests it takes
 	speed
 	pulse pulse
+	depth int64 // bytes that should be in flight; 0 nothing is known
 
 	head, tail  *flight // requests in flight, in the order they were sent
 	flights     int
@@ -130,6 +131,8 @@ func (p *Picker) SetChoked(id int, choked bool) {
 	if choked {
 		p.release(x, false, func(piece int) bool { return x.fast[piece] })
 		p.unsole(x)
+	} else {
+		p.hedgeAt = 0
 	}
 	p.changed()
 }

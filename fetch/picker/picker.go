@@ -52,6 +52,7 @@ type Picker struct {
 	hedgeAt   time.Duration // when blocks that a reader waits for should next be looked at; 0: at once
 	stallAt   time.Duration // no peer is silent for too long before; 0: none has anything to deliver
 	unused    []*flight     // for reuse
+	spare     []block       // for reuse
 	requests  []Request
 	cancels   []Request
 	cancelled []Request // the cancels of the last Step

@@ -89,7 +89,7 @@ func (p *Picker) Want(index int, class Class, deadline time.Duration) {
 	pc := p.pieces[index]
 	if pc == nil {
 		n := int((p.pieceSize(index) + BlockSize - 1) / BlockSize)
-		pc = &piece{index: index, class: class, deadline: deadline, blocks: make([]block, n), free: n, left: n}
+		pc = &piece{index: index, class: class, deadline: deadline, blocks: p.newBlocks(n), free: n, left: n}
 		for _, x := range p.peers {
 			if !x.all && x.has(index) {
 				pc.holders++
@@ -104,6 +104,9 @@ func (p *Picker) Want(index int, class Class, deadline time.Duration) {
 	}
 	if pc.class == class && pc.deadline == deadline {
 		return
+	}
+	if class == Blocked {
+		p.hedgeAt = 0
 	}
 	as := piece{index: index, class: class, deadline: deadline}
 	if p.order.fits(pc, &as) {
@@ -123,10 +126,7 @@ func (p *Picker) Want(index int, class Class, deadline time.Duration) {
 }
 
 // changed says that there is more to do, or in another order, so that peers that had nothing to do look again.
-func (p *Picker) changed() {
-	p.hedgeAt = 0
-	p.outlook.changes++
-}
+func (p *Picker) changed() { p.outlook.changes++ }
 
 // Have tells the picker of blocks that are here already: a piece that was given up half-way and is wanted again.
 func (p *Picker) Have(index, block int) {
@@ -155,6 +155,18 @@ func (p *Picker) forget(pc *piece) {
 		p.free -= pc.free
 	}
 	delete(p.pieces, pc.index)
+	p.spare, pc.blocks = pc.blocks, nil
+}
+
+// newBlocks makes the blocks of a piece, of those of the piece forgotten last if they are as many.
+func (p *Picker) newBlocks(n int) []block {
+	b := p.spare
+	p.spare = nil
+	if len(b) != n {
+		return make([]block, n)
+	}
+	clear(b)
+	return b
 }
 
 // freed counts blocks of a piece as free, taken as free no more.

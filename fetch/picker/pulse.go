@@ -21,6 +21,7 @@ type pulse struct {
 func (x *peer) drained(now time.Duration) {
 	most := min(int64(x.rate.value()*pulseSpan.Seconds()), mostPulse)
 	x.pulse = pulse{depth: min(2*max(x.pulse.depth, firstBlocks*BlockSize), most), at: now}
+	x.resize(now)
 }
 
 // fade lets a pulse go that was not needed for a while.

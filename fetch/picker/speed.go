@@ -83,17 +83,12 @@ func newSpeed(rtt time.Duration) speed {
 	return speed{rtt: rtt, flow: flow{pipe: newPipe(&peerTuning, rtt)}}
 }
 
-// depth is how many bytes may be in flight at the peer. first is for one that has not delivered yet, in blocks.
-func (x *peer) depth(first int, now time.Duration) int64 {
-	r := x.rate.value()
-	switch {
-	case x.stalled:
-		return BlockSize
-	case r == 0:
-		return int64(first) * BlockSize
+// resize works out how many bytes should be in flight at the peer.
+func (x *peer) resize(now time.Duration) {
+	if r := x.rate.value(); r > 0 {
+		x.pulse.fade(now)
+		x.depth = max(x.pipe.depth(r), x.pulse.depth)
 	}
-	x.pulse.fade(now)
-	return max(x.pipe.depth(r), x.pulse.depth)
 }
 
 // busy says that the peer, which had nothing in flight, has again.
@@ -137,6 +132,7 @@ func (x *peer) received(f *flight, sentAt time.Duration, known bool, length int6
 		idle := max(x.idleAt, dry) >= x.round.began-x.rtt
 		x.end(idle && float64(x.outstanding) < x.rate.value()*x.rtt.Seconds()+2*BlockSize, now)
 	}
+	x.resize(now)
 }
 
 // pace is the rate, in bytes a second, at which the peer is expected to deliver: what was measured, or what is
