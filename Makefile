@@ -34,7 +34,9 @@ lint:           ## golangci-lint, built from its pinned version
 	$(LINT) run ./...
 
 unit:           ## unit tests
-	$(GO) test -race -timeout 20m $$($(GO) list ./... | grep -v /e2e)
+	$(GO) test -race -timeout 20m $$($(GO) list ./... | grep -v -e /e2e -e /picker)
+	$(GO) test -race -short -timeout 20m ./fetch/picker # the long simulations take minutes under the detector, and
+	$(GO) test -timeout 20m ./fetch/picker # are of one goroutine
 
 e2e:            ## end-to-end tests against other people's clients and trackers
 	$(GO) test -race -count=1 -parallel 4 -timeout 20m $(E2E)
