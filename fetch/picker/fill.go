@@ -28,6 +28,7 @@ type prospect struct {
 	rate   float64 // blocks a second
 	finish float64 // when it would be here
 	ready  bool    // it may be asked for one
+	urgent bool    // it has what a reader waits for
 	counts bool    // others may rely on it
 	before int     // blocks that it could deliver before the peer in question delivers one
 }
@@ -119,6 +120,7 @@ func (p *Picker) fill(now time.Duration) time.Duration {
 		return wake
 	}
 	p.look(first, now)
+	p.press()
 	looks := vainLooks + int((now-p.outlook.last)/vainEvery) // so that thousands that idle don't take the processor
 	p.outlook.last = now
 	for p.free > 0 && p.line.room(now) {
@@ -158,10 +160,26 @@ func (p *Picker) again(s *prospect, first int, now time.Duration) {
 	s.ready = s.peer.room(first)
 }
 
-// soonest is the prospect that is ready and would finish first.
+// press puts those first that have what a reader waits for: what our line carries must not go to faster peers that have
+// only what can wait.
+func (p *Picker) press() {
+	for _, pc := range p.open {
+		if pc.class != Blocked {
+			break
+		}
+		for i := range p.outlook.prospects {
+			if s := &p.outlook.prospects[i]; s.ready && !s.urgent && s.peer.serves(pc.index) {
+				s.urgent = true
+			}
+		}
+	}
+}
+
+// soonest is the prospect that is ready and would finish first, of the urgent ones if there are any.
 func (o *outlook) soonest() (best *prospect) {
 	for i := range o.prospects {
-		if s := &o.prospects[i]; s.ready && (best == nil || s.finish < best.finish) {
+		s := &o.prospects[i]
+		if s.ready && (best == nil || s.urgent && !best.urgent || s.urgent == best.urgent && s.finish < best.finish) {
 			best = s
 		}
 	}

@@ -36,7 +36,7 @@ func (l *line) received(length int64, took, now time.Duration) {
 	l.round.bytes += length
 	l.round.waits += took
 	l.round.count++
-	if now-l.round.began >= max(l.lag, lineRound) && l.round.count >= lineCount {
+	if now-l.round.began >= max(l.round.waits/time.Duration(l.round.count), lineRound) && l.round.count >= lineCount {
 		l.end(l.fullAt < l.round.began, now)
 	}
 }
