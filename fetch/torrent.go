@@ -102,6 +102,9 @@ func (t *Torrent) View(off, n int64) (data []byte, release func(), ok bool) {
 // Ahead says what will be read soon; see fs.Content.
 func (t *Torrent) Ahead(cursor uint64, off, n, rate int64) { t.swarm.Ahead(cursor, off, n, rate) }
 
+// Lost says that the store may hold a piece no more. It never blocks.
+func (t *Torrent) Lost(piece int) { t.swarm.Lost(piece) }
+
 // Stats returns the torrent's figures as they are now.
 func (t *Torrent) Stats() Stats {
 	return Stats{Stats: t.swarm.Stats(), Trackers: t.discovery.trackers()}

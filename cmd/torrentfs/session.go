@@ -9,6 +9,7 @@ import (
 	"runtime/debug"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/dustin/go-humanize"
@@ -152,7 +153,14 @@ func (s *session) add(src source) error {
 
 func (s *session) tryAdd(src source) error {
 	t := src.torrent
-	store, err := s.cache.Torrent(specOf(t))
+	var shared atomic.Pointer[fetch.Torrent] // there once it was added
+	spec := specOf(t)
+	spec.Evicted = func(piece int) {
+		if torrent := shared.Load(); torrent != nil {
+			torrent.Lost(piece)
+		}
+	}
+	store, err := s.cache.Torrent(spec)
 	if err != nil {
 		return err
 	}
@@ -171,6 +179,7 @@ func (s *session) tryAdd(src source) error {
 	if err != nil {
 		return errors.Join(err, store.Close())
 	}
+	shared.Store(torrent)
 	shown, ok := src.shown()
 	if !ok {
 		s.log.Warn("the link selects files that the torrent does not have: showing all", "torrent", t.Name)

@@ -9,3 +9,9 @@ func (p *Picker) Owners(index int) (n int) {
 	}
 	return n
 }
+
+// Has reports whether a peer has a piece.
+func (p *Picker) Has(id, index int) bool {
+	x := p.byID[id]
+	return x != nil && x.has(index)
+}

@@ -43,6 +43,7 @@ func (l *loop) extended(m *member, it *peer.Item) {
 		}
 		m.hello = h
 		l.members.picker.SetQueue(m.id, h.ReqQ)
+		l.catchUp(m)
 	case extMetadata:
 		req, err := wire.ParseMetadata(it.Data)
 		if ext := m.hello.Messages[wire.ExtMetadata]; err == nil && ext != 0 && req.Type == wire.MetadataRequest {

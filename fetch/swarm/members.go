@@ -1,6 +1,7 @@
 package swarm
 
 import (
+	"bytes"
 	"log/slog"
 	"net/netip"
 	"time"
@@ -38,9 +39,11 @@ type member struct {
 	rate       [2]rate // bytes a second, down and up
 	record     record
 	service    service
+	trade      trade
 	joined     time.Duration
 	exchange   exchange
-	node       bool // it has told of its DHT node
+	node       bool  // it has told of its DHT node
+	unsaid     []int // pieces that we have no more, to be said once it is known whether the peer understands that
 }
 
 func newMembers(t *metainfo.Torrent) members {
@@ -79,13 +82,21 @@ func (l *loop) unwelcome(c *peer.Conn, addr netip.AddrPort) string {
 		return "banned"
 	}
 	neighbours := 0
+	var twin *member
 	for _, m := range l.members.all {
 		if m.addr.Addr() == addr.Addr() {
 			if m.conn.ID() == c.ID() { // from elsewhere it may be somebody who makes himself out to be this peer
-				return "connected already"
+				twin = m
 			}
 			neighbours++
 		}
+	}
+	if twin != nil {
+		if !l.supersedes(c, twin) {
+			return "connected already"
+		}
+		twin.conn.Close()
+		return ""
 	}
 	if c.Incoming() && neighbours >= maxAtHost && !addr.Addr().IsLoopback() {
 		return "too many at this address"
@@ -96,24 +107,15 @@ func (l *loop) unwelcome(c *peer.Conn, addr netip.AddrPort) string {
 	return ""
 }
 
-// bits are the pieces that we say we have; nil for none.
-func (l *loop) bits() []byte {
-	if !l.cfg.Upload {
-		return nil
-	}
-	n := l.members.pieces
-	bits := make([]byte, (n+7)/8)
-	some := false
-	for i := range n {
-		if l.store.Has(i) {
-			bits[i/8] |= 0x80 >> (i % 8)
-			some = true
-		}
-	}
-	if !some {
-		return nil
-	}
-	return bits
+// crossing is for how long after a connection another one to the same peer may have been dialled before either side knew.
+const crossing = 10 * time.Second
+
+// supersedes reports whether a connection takes the place of an older one to the same peer. When two peers dial each other
+// at the same time, each has to keep the connection that the other keeps: that which the one with the larger id dialled.
+func (l *loop) supersedes(c *peer.Conn, old *member) bool {
+	theirs := c.ID()
+	theyDial := bytes.Compare(theirs[:], l.cfg.PeerID[:]) > 0
+	return c.Incoming() != old.conn.Incoming() && c.Incoming() == theyDial && l.now-old.joined < crossing
 }
 
 // batch takes in what a peer did.
@@ -150,6 +152,7 @@ func (l *loop) item(m *member, it *peer.Item, now time.Duration) {
 	case wire.NotInterested:
 		m.theyWant = false
 		l.unchoke(m, false)
+		l.fillSlots()
 	case wire.Have:
 		m.has = true
 		p.AddHave(m.id, int(it.Index), l.members.pieces)
@@ -259,14 +262,4 @@ func (l *loop) request() (wake time.Duration) {
 		m.conn.Request(uint32(r.Piece), uint32(r.Begin), uint32(r.Length), t.build.asm)
 	}
 	return wake
-}
-
-// announceHave tells all peers of a piece that we hold now.
-func (l *loop) announceHave(index int) {
-	if !l.cfg.Upload {
-		return
-	}
-	for _, m := range l.members.all {
-		m.conn.Send(wire.Message{ID: wire.Have, Index: uint32(index)})
-	}
 }

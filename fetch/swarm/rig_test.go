@@ -49,11 +49,23 @@ type setup struct {
 	upload   bool
 	pex      bool
 	keep     bool
-	real     bool // sockets
+	real     bool               // sockets
+	id       [20]byte           // zero: any
+	network  *fetchtest.Network // nil: one of its own
+	addr     netip.Addr         // zero: any
 }
 
 func newRig(t testing.TB, content *fetchtest.Content, s setup) *rig {
-	r := &rig{t: t, content: content, network: fetchtest.NewNetwork()}
+	if s.network == nil {
+		s.network = fetchtest.NewNetwork()
+	}
+	if s.id == [20]byte{} {
+		s.id = [20]byte{'-', 'U', 'T'}
+	}
+	if !s.addr.IsValid() {
+		s.addr = netip.MustParseAddr("10.9.9.9")
+	}
+	r := &rig{t: t, content: content, network: s.network}
 	if s.cache == 0 {
 		s.cache = content.Length
 	}
@@ -65,8 +77,8 @@ func newRig(t testing.TB, content *fetchtest.Content, s setup) *rig {
 	}
 	r.store = fetchtest.NewStore(content.Torrent, s.cache)
 	cfg := Config{
-		Torrent: content.Torrent, Store: r.store, PeerID: [20]byte{'-', 'U', 'T'}, Version: "under test", InFlight: s.inFlight,
-		MaxPeers: s.maxPeers, Upload: s.upload, PEX: s.pex, Keep: s.keep, Logger: dbgLogger, Dial: r.network.Dialer(netip.MustParseAddr("10.9.9.9")),
+		Torrent: content.Torrent, Store: r.store, PeerID: s.id, Version: "under test", InFlight: s.inFlight,
+		MaxPeers: s.maxPeers, Upload: s.upload, PEX: s.pex, Keep: s.keep, Logger: dbgLogger, Dial: r.network.Dialer(s.addr),
 	}
 	if s.real {
 		r.network, cfg.Dial = nil, nil

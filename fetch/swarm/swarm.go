@@ -72,6 +72,7 @@ type Swarm struct {
 	hashes chan hashJob       // to the hash workers
 	hashed chan hashResult    // and back
 	ahead  aheadTable         // what cursors said, until the loop looks
+	losses lossTable          // what the store evicted, until the loop looks
 	cancel context.CancelFunc // ends the loop and all dials
 	done   chan struct{}      // closed when the loop no longer reads its channels
 	wg     sync.WaitGroup     // every goroutine of the swarm
@@ -90,7 +91,7 @@ func New(cfg Config) *Swarm {
 		cfg: cfg, store: cfg.Store, cancel: cancel,
 		wants: make(chan *want), leaves: make(chan *want), calls: make(chan func(*loop)),
 		events: make(chan *peer.Batch, 64), hashes: make(chan hashJob, hashers()), hashed: make(chan hashResult, 4*hashers()),
-		ahead: newAheadTable(), done: make(chan struct{}),
+		ahead: newAheadTable(), losses: newLossTable(), done: make(chan struct{}),
 	}
 	s.link = &peer.Torrent{
 		InfoHash: cfg.Torrent.InfoHash, PeerID: cfg.PeerID, Pieces: cfg.Torrent.NumPieces(),
@@ -178,6 +179,7 @@ func newLoop(ctx context.Context, s *Swarm) *loop {
 	l.members = newMembers(s.cfg.Torrent)
 	l.pool = newCandidates()
 	l.trust = newTrust()
+	l.choker = choker{slots: firstSlots}
 	l.keeper = newKeeper(s.cfg)
 	return l
 }
@@ -200,6 +202,8 @@ func (l *loop) run() {
 			l.leave(w)
 		case <-l.ahead.wake:
 			l.tell()
+		case <-l.losses.wake:
+			l.disclaim()
 		case f := <-l.calls:
 			l.tell()
 			f(l)
