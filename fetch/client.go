@@ -9,27 +9,35 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net"
+	"net/url"
+	"slices"
 	"sync"
 	"time"
 
 	"torrentfs/fetch/metainfo"
 	"torrentfs/fetch/peer"
+	"torrentfs/fetch/socket"
 	"torrentfs/fetch/tracker"
 )
 
 // Config is what a Client is made of; its zero value is a client that listens nowhere and uploads nothing.
 type Config struct {
-	Listen     string // host:port for peers that dial us; empty: none can
-	MaxPeers   int    // connections per torrent; 0: 80
-	Upload     bool   // serve what we hold
+	// Listen is the host:port for peers that dial us; empty: none can. Port 0 is one that is kept in StateDir, or another
+	// while somebody else has that. With a host, which is an address of this host, all traffic is sent from it.
+	Listen     string
+	Device     string   // network interface that all traffic goes through; empty: any
+	Proxy      *url.URL // SOCKS5 proxy that all traffic goes through, which rules out much: see New; nil: none
+	MaxPeers   int      // connections per torrent; 0: 80
+	Upload     bool     // serve what we hold
 	NoTrackers bool
 	NoPEX      bool
 	NoDHT      bool
 	NoLSD      bool
 	Encryption Encryption // empty: AllowEncryption
 	Bootstrap  []string   // host:port of DHT nodes to begin with; nil: well-known ones
-	StateDir   string     // where the DHT's routing table is kept between runs; empty: nowhere
+	StateDir   string     // where the DHT's routing table and the port are kept between runs; empty: nowhere
 	// Limits for all torrents together, in bytes of traffic a second; 0: none.
 	DownloadLimit, UploadLimit int64
 	InFlight                   int64  // bytes of incomplete pieces per torrent; 0: 64 MiB
@@ -43,10 +51,15 @@ const (
 	handshakeLimit  = 15 * time.Second
 )
 
+// ParseProxy reads what names a proxy for Config: socks5://[user:password@]host:port. The error says what would have been
+// right.
+func ParseProxy(s string) (*url.URL, error) { return socket.ParseProxy(s) }
+
 // Client is the network side of one process. Its methods are safe for concurrent use.
 type Client struct {
 	cfg         Config
 	log         *slog.Logger
+	sockets     *socket.Opener
 	peerID      [20]byte
 	trackers    *tracker.Client
 	limits      limits
@@ -62,7 +75,8 @@ type Client struct {
 	found    map[metainfo.Hash]*found // resolved, and not added yet
 }
 
-// New starts a client. The error says why it cannot listen.
+// New starts a client. The error says why it cannot listen, or be held to a device or address. Behind a proxy there are no
+// peers that dial us, no DHT, no peers on the local network and no UDP trackers: none of these goes through it.
 func New(cfg Config) (*Client, error) {
 	if cfg.MaxPeers == 0 {
 		cfg.MaxPeers = defaultMaxPeers
@@ -73,25 +87,36 @@ func New(cfg Config) (*Client, error) {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
-	c := &Client{cfg: cfg, log: cfg.Logger, peerID: newPeerID(), torrents: make(map[metainfo.Hash]*Torrent),
+	local, err := listenHost(cfg.Listen)
+	if err != nil {
+		return nil, fmt.Errorf("cannot listen for peers: %w", err)
+	}
+	sockets, err := socket.New(socket.Config{Device: cfg.Device, Local: local, Proxy: cfg.Proxy, Logger: cfg.Logger})
+	if err != nil {
+		return nil, err
+	}
+	if sockets.Proxied() {
+		cfg.Listen, cfg.NoDHT, cfg.NoLSD = "", true, true
+		cfg.Logger.Info("everything goes through the proxy: no incoming connections, no DHT, no peers on the local network, no UDP trackers",
+			"proxy", cfg.Proxy.Redacted())
+	}
+	c := &Client{cfg: cfg, sockets: sockets, log: cfg.Logger, peerID: newPeerID(), torrents: make(map[metainfo.Hash]*Torrent),
 		found: make(map[metainfo.Hash]*found),
 	}
 	c.ctx, c.cancel = context.WithCancel(context.Background())
 	c.limits = limits{down: newLimiter(cfg.DownloadLimit), up: newLimiter(cfg.UploadLimit)}
 	if cfg.Listen != "" {
-		l, err := net.Listen("tcp", cfg.Listen)
-		if err != nil {
+		if c.listener, err = c.listen(); err != nil {
 			c.cancel()
 			return nil, fmt.Errorf("cannot listen for peers: %w", err)
 		}
-		c.listener = l
-		c.wg.Add(1)
-		go func() {
-			defer c.wg.Done()
-			c.accept()
-		}()
+		c.log.Debug("listening for peers", "address", c.Addr())
+		c.wg.Go(c.accept)
 	}
-	c.trackers = tracker.NewClient(tracker.ClientOptions{UserAgent: c.userAgent()})
+	c.wg.Go(func() { sockets.Watch(c.ctx, c.back) })
+	c.trackers = tracker.NewClient(tracker.ClientOptions{
+		UserAgent: c.userAgent(), DialContext: sockets.DialContext, Lookup: sockets.LookupNetIP, RemoteDNS: sockets.Proxied(),
+	})
 	return c, nil
 }
 
@@ -134,11 +159,24 @@ func (c *Client) port() uint16 {
 
 // dial connects to a peer.
 func (c *Client) dial(ctx context.Context, addr string) (net.Conn, error) {
-	nc, err := new(net.Dialer).DialContext(ctx, "tcp", addr)
+	nc, err := c.sockets.DialContext(ctx, "tcp", addr)
 	if err != nil {
 		return nil, err
 	}
 	return c.limits.wrap(c.ctx, nc), nil
+}
+
+// back has everybody looked for and tried again once a network that was gone is back: what failed meanwhile says nothing
+// about them.
+func (c *Client) back() {
+	c.trackerless.renew(c)
+	c.mu.Lock()
+	open := slices.Collect(maps.Values(c.torrents))
+	c.mu.Unlock()
+	for _, t := range open {
+		t.swarm.Retry()
+		t.discovery.want()
+	}
 }
 
 // accept takes peers in that dial us.

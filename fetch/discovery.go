@@ -5,7 +5,9 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -44,8 +46,8 @@ func (c *Client) discover(t *metainfo.Torrent, peers []string, l listener) *disc
 	if len(peers) > 0 {
 		d.wg.Go(func() { d.resolve(ctx, peers) })
 	}
-	if len(t.Trackers) > 0 && !c.cfg.NoTrackers {
-		d.announcer = tracker.NewAnnouncer(c.trackers, t.Trackers,
+	if tiers := c.usable(t.Trackers); len(tiers) > 0 {
+		d.announcer = tracker.NewAnnouncer(c.trackers, tiers,
 			func() tracker.Request { return d.listener().report() },
 			func(_ string, addrs []netip.AddrPort) { d.listener().AddPeers("tracker", addrs) }, c.log)
 		d.wg.Go(func() { d.announcer.Run(ctx) })
@@ -70,18 +72,41 @@ func (d *discovery) hurry(ctx context.Context) {
 			return
 		case <-tick.C:
 		}
-		if !d.listener().short() {
-			continue
+		if d.listener().short() {
+			d.want()
 		}
-		if d.announcer != nil {
-			d.announcer.Want()
-		}
-		d.mu.Lock()
-		if d.search != nil && d.search.lookup != nil {
-			d.search.lookup.Want()
-		}
-		d.mu.Unlock()
 	}
+}
+
+// want has peers looked for soon.
+func (d *discovery) want() {
+	if d.announcer != nil {
+		d.announcer.Want()
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.search != nil && d.search.lookup != nil {
+		d.search.lookup.Want()
+	}
+}
+
+// usable are the trackers that may be asked: behind a proxy, those that are not asked by UDP.
+func (c *Client) usable(tiers [][]string) (usable [][]string) {
+	switch {
+	case c.cfg.NoTrackers:
+		return nil
+	case !c.sockets.Proxied():
+		return tiers
+	}
+	for _, tier := range tiers {
+		tier = slices.DeleteFunc(slices.Clone(tier), func(tracker string) bool {
+			return strings.HasPrefix(strings.ToLower(strings.TrimSpace(tracker)), "udp:")
+		})
+		if len(tier) > 0 {
+			usable = append(usable, tier)
+		}
+	}
+	return usable
 }
 
 // close ends the finding; trackers are told.
@@ -131,7 +156,7 @@ func (d *discovery) resolve(ctx context.Context, hosts []string) {
 	for len(hosts) > 0 {
 		var failed []string
 		for _, h := range hosts {
-			addrs, err := lookup(ctx, h)
+			addrs, err := d.client.lookup(ctx, h)
 			if err != nil && ctx.Err() == nil {
 				d.client.log.Warn("cannot look up a peer's address", "peer", h, "err", err)
 				failed = append(failed, h)
@@ -150,7 +175,7 @@ func (d *discovery) resolve(ctx context.Context, hosts []string) {
 }
 
 // lookup finds the addresses of a host:port.
-func lookup(ctx context.Context, hostport string) (addrs []netip.AddrPort, err error) {
+func (c *Client) lookup(ctx context.Context, hostport string) (addrs []netip.AddrPort, err error) {
 	host, service, err := net.SplitHostPort(hostport)
 	if err != nil {
 		return nil, err
@@ -159,7 +184,7 @@ func lookup(ctx context.Context, hostport string) (addrs []netip.AddrPort, err e
 	if err != nil {
 		return nil, fmt.Errorf("bad port in %q", hostport)
 	}
-	ips, err := net.DefaultResolver.LookupNetIP(ctx, "ip", host)
+	ips, err := c.sockets.LookupNetIP(ctx, "ip", host)
 	for _, ip := range ips {
 		addrs = append(addrs, netip.AddrPortFrom(ip.Unmap(), uint16(port)))
 	}

@@ -46,11 +46,41 @@ func (c *Client) begin() (*dht.Node, *lsd.Service) {
 		}
 	}
 	if !c.cfg.NoLSD && c.port() != 0 {
-		if t.local, err = lsd.New(lsd.Config{Found: c.foundLocally, Logger: c.log}); err != nil {
+		if t.local, err = c.localService(); err != nil {
 			c.log.Warn("peers on the local network will not be found", "err", err)
 		}
 	}
 	return t.node, t.local
+}
+
+func (c *Client) localService() (*lsd.Service, error) {
+	return lsd.New(lsd.Config{Found: c.foundLocally, Sockets: c.sockets, Logger: c.log})
+}
+
+// renew has the local network looked at through another device, whose name is that of the one before.
+func (t *trackerless) renew(c *Client) {
+	t.mu.Lock()
+	old := t.local
+	t.mu.Unlock()
+	if old == nil {
+		return
+	}
+	local, err := c.localService()
+	if err != nil {
+		c.log.Warn("peers on the local network will no longer be found", "err", err)
+		return
+	}
+	t.mu.Lock()
+	if t.closed {
+		old = local
+	} else {
+		t.local = local
+		for hash := range t.listeners {
+			local.Announce(hash, c.port())
+		}
+	}
+	t.mu.Unlock()
+	_ = old.Close() // it may be telling of a peer, which takes the lock
 }
 
 func (c *Client) dhtConfig() dht.Config {
@@ -60,7 +90,7 @@ func (c *Client) dhtConfig() dht.Config {
 	}
 	cfg := dht.Config{
 		Listen: net.JoinHostPort(host, strconv.Itoa(int(c.port()))), Bootstrap: c.cfg.Bootstrap,
-		ReadOnly: c.port() == 0, Logger: c.log,
+		ReadOnly: c.port() == 0, Sockets: c.sockets, Logger: c.log,
 	}
 	if cfg.Bootstrap == nil {
 		cfg.Bootstrap = bootstrap
@@ -103,13 +133,14 @@ func (c *Client) foundLocally(hash [20]byte, peer netip.AddrPort) {
 // close ends both.
 func (t *trackerless) close() {
 	t.mu.Lock()
-	defer t.mu.Unlock()
 	t.closed = true
-	if t.node != nil {
-		_ = t.node.Close()
+	node, local := t.node, t.local
+	t.mu.Unlock() // for they may be telling of a peer, which takes it
+	if node != nil {
+		_ = node.Close()
 	}
-	if t.local != nil {
-		_ = t.local.Close()
+	if local != nil {
+		_ = local.Close()
 	}
 }
 

@@ -119,7 +119,7 @@ func (r *resolution) run(ctx context.Context, m metainfo.Magnet, progress func(m
 
 // download gets a .torrent that a magnet link names, nil if it is of no use.
 func (r *resolution) download(ctx context.Context, link string) *metainfo.Torrent {
-	b, err := web.Get(ctx, link, r.client.userAgent(), web.Stranger)
+	b, err := r.client.web().Get(ctx, link, web.Stranger)
 	var t *metainfo.Torrent
 	if err == nil {
 		t, err = metainfo.Parse(b)
@@ -136,9 +136,12 @@ func (r *resolution) download(ctx context.Context, link string) *metainfo.Torren
 
 // Download gets the .torrent file at an http or https link that the user gave.
 func (c *Client) Download(ctx context.Context, link string) (*metainfo.Torrent, error) {
-	b, err := web.Get(ctx, link, c.userAgent(), web.User)
+	b, err := c.web().Get(ctx, link, web.User)
 	if err != nil {
 		return nil, err
 	}
 	return metainfo.Parse(b)
 }
+
+// web gets files for the client.
+func (c *Client) web() web.Client { return web.Client{Sockets: c.sockets, UserAgent: c.userAgent()} }

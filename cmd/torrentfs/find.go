@@ -51,7 +51,8 @@ func (f *finder) find(ctx context.Context, s source, progress func(metadata.Prog
 
 // anyWay says whether there is a way to peers that may know a torrent.
 func (f *finder) anyWay(m metainfo.Magnet) bool {
-	return !f.flags.noDHT || !f.flags.noLSD || len(m.Trackers) > 0 && !f.flags.noTrackers ||
+	proxied := f.flags.proxy.url != nil
+	return !f.flags.noDHT && !proxied || !f.flags.noLSD && !proxied || len(m.Trackers) > 0 && !f.flags.noTrackers ||
 		len(f.flags.peers)+len(m.Peers)+len(m.Sources) > 0
 }
 

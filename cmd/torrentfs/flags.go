@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"math"
 	"net"
+	"net/netip"
+	"net/url"
 	"regexp"
 	"strconv"
 	"strings"
@@ -12,6 +14,8 @@ import (
 
 	"github.com/dustin/go-humanize"
 	"github.com/spf13/pflag"
+
+	"torrentfs/fetch"
 )
 
 // The types of flag values. Each says in its error what would have been right.
@@ -23,6 +27,7 @@ var (
 	_ pflag.Value = (*choiceValue)(nil)
 	_ pflag.Value = (*hostPortValue)(nil)
 	_ pflag.Value = (*listenValue)(nil)
+	_ pflag.Value = (*proxyValue)(nil)
 )
 
 // sizeValue is a number of bytes, written 64MiB, 10GB or 1048576.
@@ -146,12 +151,12 @@ func (v *hostPortValue) Set(s string) error {
 func (v *hostPortValue) String() string { return strings.Join(*v, ",") }
 func (*hostPortValue) Type() string     { return "HOST:PORT" }
 
-// listenValue is where to listen: a port, and the address of an interface if not on all.
+// listenValue is where to listen: a port, and an address of this host if not at all of them.
 type listenValue string
 
 func (v *listenValue) Set(s string) error {
 	host, port, err := net.SplitHostPort(s)
-	if err != nil || strings.Contains(host, "/") || port != "0" && !validPort(port) {
+	if _, bad := netip.ParseAddr(host); err != nil || host != "" && bad != nil || port != "0" && !validPort(port) {
 		return fmt.Errorf("%q is not an address; write :6881, 192.0.2.7:6881 or [2001:db8::7]:6881", s)
 	}
 	*v = listenValue(s)
@@ -160,6 +165,22 @@ func (v *listenValue) Set(s string) error {
 
 func (v *listenValue) String() string { return string(*v) }
 func (*listenValue) Type() string     { return "ADDR" }
+
+// proxyValue is a SOCKS5 proxy.
+type proxyValue struct{ url *url.URL }
+
+func (v *proxyValue) Set(s string) (err error) {
+	v.url, err = fetch.ParseProxy(s)
+	return err
+}
+
+func (v *proxyValue) String() string {
+	if v.url == nil {
+		return ""
+	}
+	return v.url.Redacted()
+}
+func (*proxyValue) Type() string { return "URL" }
 
 func validPort(s string) bool {
 	n, err := strconv.ParseUint(s, 10, 16)

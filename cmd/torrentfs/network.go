@@ -17,6 +17,8 @@ type networkFlags struct {
 	noLSD          bool
 	bootstrap      hostPortValue
 	encryption     choiceValue
+	device         string
+	proxy          proxyValue
 	resolveTimeout durationValue
 }
 
@@ -34,6 +36,8 @@ func (f *networkFlags) register(flags *pflag.FlagSet) {
 	flags.BoolVar(&f.noLSD, "no-lsd", false, "don't look for peers on the local network")
 	flags.Var(&f.bootstrap, "dht-bootstrap", "join the DHT by the node at `HOST:PORT`; may be repeated")
 	flags.Var(&f.encryption, "encryption", "encrypt traffic `HOW`: allow, prefer, require or off")
+	flags.StringVar(&f.device, "bind-device", "", "let all traffic go through the network interface `IFACE` alone")
+	flags.Var(&f.proxy, "proxy", "let all traffic go through the proxy at `URL`, a socks5://HOST:PORT")
 	flags.Var(&f.resolveTimeout, "resolve-timeout", "give up looking for what SOURCE names after `DUR`")
 }
 
@@ -45,6 +49,8 @@ func (f *networkFlags) config(dir storeDir, log *slog.Logger) fetch.Config {
 		NoLSD:      f.noLSD,
 		Bootstrap:  f.bootstrap,
 		Encryption: fetch.Encryption(f.encryption.value),
+		Device:     f.device,
+		Proxy:      f.proxy.url,
 		StateDir:   dir.state(),
 		Version:    release(),
 		Logger:     log,
@@ -62,7 +68,7 @@ type sharingFlags struct {
 func defaultSharingFlags() sharingFlags { return sharingFlags{listen: ":0", maxPeers: 80} }
 
 func (f *sharingFlags) register(flags *pflag.FlagSet) {
-	flags.Var(&f.listen, "listen", "accept peers at `ADDR`; port 0 is any free port")
+	flags.Var(&f.listen, "listen", "accept peers at `ADDR`; port 0 is one that is kept")
 	flags.Var(&f.maxPeers, "max-peers", "be connected to at most `N` peers for each torrent")
 	flags.BoolVar(&f.noPEX, "no-pex", false, "don't exchange addresses of peers with peers")
 	flags.Var(&f.uploadLimit, "upload-limit", "send at most `RATE` in all, as in 512KiB/s; 0 is no limit")

@@ -16,6 +16,8 @@ import (
 
 	lib "github.com/anacrolix/dht/v2"
 	"github.com/anacrolix/dht/v2/krpc"
+
+	"torrentfs/fetch/socket"
 )
 
 // shaky is a socket whose reads fail now and then.
@@ -33,7 +35,7 @@ func (s *shaky) ReadFrom(b []byte) (int, net.Addr, error) {
 
 // TestReadErrors has a node live through errors of its socket, which kill the library.
 func TestReadErrors(t *testing.T) {
-	conns, err := listen("127.0.0.1:0")
+	conns, err := listen(new(socket.Opener), "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -254,7 +256,7 @@ func TestOtherFamily(t *testing.T) {
 		t.Helper()
 		var conns []net.PacketConn
 		for _, a := range []string{"127.0.0.1:0", "[::1]:0"} {
-			c, err := listen(a)
+			c, err := listen(new(socket.Opener), a)
 			if err != nil {
 				t.Skip("no IPv6 here: ", err)
 			}

@@ -9,6 +9,8 @@ import (
 	"strconv"
 	"sync"
 	"time"
+
+	"torrentfs/fetch/socket"
 )
 
 const (
@@ -35,19 +37,20 @@ type resolved struct {
 	until time.Time
 }
 
-func newHosts(fixed []string) *hosts {
+func newHosts(fixed []string, sockets *socket.Opener) *hosts {
 	return &hosts{
-		lookup: net.DefaultResolver.LookupNetIP, routed: routed, fixed: fixed, resolved: make(map[string]resolved),
+		lookup: sockets.LookupNetIP, routed: func(six bool) bool { return routed(sockets, six) }, fixed: fixed,
+		resolved: make(map[string]resolved),
 	}
 }
 
 // routed says whether this host has a route to the Internet in a family. It sends nothing.
-func routed(six bool) bool {
+func routed(sockets *socket.Opener, six bool) bool {
 	network, far := "udp4", "8.8.8.8:53"
 	if six {
 		network, far = "udp6", "[2001:4860:4860::8888]:53"
 	}
-	conn, err := net.Dial(network, far)
+	conn, err := sockets.DialContext(context.Background(), network, far)
 	if err != nil {
 		return false
 	}

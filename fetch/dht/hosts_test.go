@@ -14,6 +14,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"torrentfs/fetch/socket"
 )
 
 // resolver is DNS made up.
@@ -53,7 +55,7 @@ func TestHosts(t *testing.T) {
 			"ip6 a.example": {netip.MustParseAddr("2001:db8::1")},
 			"ip4 b.example": {netip.MustParseAddr("::ffff:198.51.100.3"), netip.MustParseAddr("169.254.169.254")},
 		}}
-		h := newHosts([]string{"a.example:1", "b.example:2", "192.0.2.1:3", "[2001:db8::9]:4", "junk", "x:y", "a.example:0", ":5"})
+		h := newHosts([]string{"a.example:1", "b.example:2", "192.0.2.1:3", "[2001:db8::9]:4", "junk", "x:y", "a.example:0", ":5"}, new(socket.Opener))
 		online := true
 		h.lookup, h.routed = r.lookup, func(bool) bool { return online }
 		want := []string{"192.0.2.1:3", "198.51.100.1:1", "198.51.100.2:1", "198.51.100.3:2"}
@@ -79,7 +81,7 @@ func TestHosts(t *testing.T) {
 func TestHostsThatDoNotResolve(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := &resolver{err: errors.New("server failure")}
-		h := newHosts([]string{"a.example:1"})
+		h := newHosts([]string{"a.example:1"}, new(socket.Opener))
 		h.lookup, h.routed = r.lookup, func(bool) bool { return true }
 		for _, c := range []struct {
 			err   error
@@ -112,7 +114,7 @@ func TestHostsThatDoNotResolve(t *testing.T) {
 }
 
 func TestLearnBounds(t *testing.T) {
-	h := newHosts([]string{"a:1"})
+	h := newHosts([]string{"a:1"}, new(socket.Opener))
 	h.learn("a:1")
 	for i := range 3 * maxHosts {
 		h.learn(fmt.Sprintf("h%d:1", i))
@@ -135,7 +137,7 @@ func TestNoNamesWhenWarm(t *testing.T) {
 	eventually(t, "many nodes up", func() bool { return one.Stats().Up > k })
 	one.Close()
 
-	conns, err := listen("127.0.0.1:0")
+	conns, err := listen(new(socket.Opener), "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -157,7 +159,7 @@ func TestNoNamesWhenWarm(t *testing.T) {
 // TestNames has a node find the network by a name, beside others that don't resolve.
 func TestNames(t *testing.T) {
 	first := node(t, Config{})
-	conns, err := listen("127.0.0.1:0")
+	conns, err := listen(new(socket.Opener), "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -22,6 +22,8 @@ import (
 	"sync/atomic"
 	"syscall"
 	"time"
+
+	"torrentfs/fetch/socket"
 )
 
 // DefaultBootstrap are nodes that help others to join the network, as host:port.
@@ -42,7 +44,20 @@ type Config struct {
 	TablePath string
 	// ReadOnly is for one that others can't reach: it answers no queries, says so (BEP 43), and announces nothing.
 	ReadOnly bool
-	Logger   *slog.Logger
+	// Sockets opens what the node needs; nil: as the system does by default.
+	Sockets *socket.Opener
+	Logger  *slog.Logger
+}
+
+// complete fills in what may be left out.
+func (c Config) complete() Config {
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	if c.Sockets == nil {
+		c.Sockets = new(socket.Opener)
+	}
+	return c
 }
 
 // Node is a node of the distributed hash table; a process needs one. Its methods are safe for concurrent use.
@@ -60,10 +75,8 @@ type Node struct {
 // New starts a node, which joins the network by itself. The error says why it can't listen; a routing table that can't
 // be read is logged, and the node does without.
 func New(cfg Config) (*Node, error) {
-	if cfg.Logger == nil {
-		cfg.Logger = slog.New(slog.DiscardHandler)
-	}
-	conns, err := listen(cfg.Listen)
+	cfg = cfg.complete()
+	conns, err := listen(cfg.Sockets, cfg.Listen)
 	if err != nil {
 		return nil, fmt.Errorf("dht: %w", err)
 	}
@@ -79,10 +92,8 @@ func New(cfg Config) (*Node, error) {
 
 // newNode makes a node on sockets, whose family their addresses tell.
 func newNode(cfg Config, conns []net.PacketConn) *Node {
-	if cfg.Logger == nil {
-		cfg.Logger = slog.New(slog.DiscardHandler)
-	}
-	n := &Node{cfg: cfg, hosts: newHosts(cfg.Bootstrap), rounds: make(chan struct{}, maxRounds)}
+	cfg = cfg.complete()
+	n := &Node{cfg: cfg, hosts: newHosts(cfg.Bootstrap, cfg.Sockets), rounds: make(chan struct{}, maxRounds)}
 	n.readOnly.Store(cfg.ReadOnly)
 	n.ctx, n.cancel = context.WithCancel(context.Background())
 	for _, conn := range conns {
@@ -116,7 +127,7 @@ func (n *Node) start() error {
 }
 
 // listen opens the sockets for an address.
-func listen(addr string) ([]net.PacketConn, error) {
+func listen(sockets *socket.Opener, addr string) ([]net.PacketConn, error) {
 	host, port, err := net.SplitHostPort(addr)
 	if err != nil {
 		return nil, fmt.Errorf("cannot listen on %q: %w", addr, err)
@@ -128,9 +139,9 @@ func listen(addr string) ([]net.PacketConn, error) {
 	var conns []net.PacketConn
 	var errs []error
 	for _, network := range networks {
-		conn, err := net.ListenPacket(network, net.JoinHostPort(host, port))
+		conn, err := sockets.ListenPacket(context.Background(), network, net.JoinHostPort(host, port))
 		if errors.Is(err, syscall.EADDRINUSE) {
-			conn, err = net.ListenPacket(network, net.JoinHostPort(host, "0"))
+			conn, err = sockets.ListenPacket(context.Background(), network, net.JoinHostPort(host, "0"))
 		}
 		if err != nil {
 			errs = append(errs, err) // a host may lack a family

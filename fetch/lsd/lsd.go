@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"golang.org/x/time/rate"
+
+	sockets "torrentfs/fetch/socket"
 )
 
 const (
@@ -39,8 +41,10 @@ const (
 type Config struct {
 	// Found is told of peers for the torrents that are announced; it is a stranger's claim. It may be called twice at
 	// a time, and should not block. An IPv6 address that is link-local has a zone.
-	Found  func(infoHash [20]byte, peer netip.AddrPort)
-	Logger *slog.Logger // nil: nowhere
+	Found func(infoHash [20]byte, peer netip.AddrPort)
+	// Sockets opens what the service needs; nil: as the system does by default.
+	Sockets *sockets.Opener
+	Logger  *slog.Logger // nil: nowhere
 }
 
 // Service announces torrents on the local network, and hears of those that others announce. Its methods are safe for
@@ -74,34 +78,40 @@ type claim struct {
 
 // New starts a service. It fails where there is no multicast in either family.
 func New(cfg Config) (*Service, error) {
-	var sockets []*socket
+	if cfg.Sockets == nil {
+		cfg.Sockets = new(sockets.Opener)
+	}
+	var opened []*socket
 	var errs []error
 	for _, group := range []netip.Addr{group4, group6} {
-		s, err := open(group)
+		s, err := open(cfg.Sockets, group)
 		if err != nil {
 			errs = append(errs, err)
 			continue
 		}
-		sockets = append(sockets, s)
+		opened = append(opened, s)
 	}
-	if len(sockets) == 0 {
+	if len(opened) == 0 {
 		return nil, errors.Join(errs...)
 	}
-	return start(cfg, sockets), nil
+	return start(cfg, opened), nil
 }
 
-func start(cfg Config, sockets []*socket) *Service {
+func start(cfg Config, opened []*socket) *Service {
+	if cfg.Sockets == nil {
+		cfg.Sockets = new(sockets.Opener)
+	}
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
 	var cookie [8]byte
 	_, _ = rand.Read(cookie[:]) // never fails
 	s := &Service{
-		cfg: cfg, cookie: hex.EncodeToString(cookie[:]), sockets: sockets,
+		cfg: cfg, cookie: hex.EncodeToString(cookie[:]), sockets: opened,
 		wake: make(chan struct{}, 1), done: make(chan struct{}),
 		torrents: make(map[[20]byte]*torrent), heard: make(map[claim]time.Time),
 	}
-	for _, sock := range sockets {
+	for _, sock := range opened {
 		s.wg.Go(func() { s.listen(sock) })
 	}
 	s.wg.Go(s.run)
@@ -175,7 +185,7 @@ func (s *Service) run() {
 
 // update has new interfaces join, and every torrent announced on those that missed it.
 func (s *Service) update() {
-	interfaces, err := net.Interfaces()
+	interfaces, err := s.cfg.Sockets.Interfaces()
 	if err != nil {
 		s.cfg.Logger.Debug("lsd: cannot list the network interfaces", "error", err)
 		return

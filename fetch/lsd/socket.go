@@ -1,6 +1,7 @@
 package lsd
 
 import (
+	"context"
 	"fmt"
 	"net"
 	"net/netip"
@@ -8,6 +9,8 @@ import (
 
 	"golang.org/x/net/ipv4"
 	"golang.org/x/net/ipv6"
+
+	sockets "torrentfs/fetch/socket"
 )
 
 const (
@@ -38,25 +41,25 @@ type multicast interface {
 }
 
 // open opens the socket of a family. The kernel lets several programs have the port, and gives each every packet.
-func open(group netip.Addr) (*socket, error) {
+func open(opener *sockets.Opener, group netip.Addr) (*socket, error) {
 	network := "udp4"
 	if group.Is6() {
 		network = "udp6"
 	}
 	// Given a multicast address, package net sets SO_REUSEADDR and binds to all addresses.
-	conn, err := net.ListenPacket(network, netip.AddrPortFrom(group, port).String())
+	conn, err := opener.ListenPacket(context.Background(), network, netip.AddrPortFrom(group, port).String())
 	if err != nil {
 		return nil, fmt.Errorf("cannot listen for the local network: %w", err)
 	}
 	s := &socket{group: group, conn: conn, joined: make(map[int]bool)}
 	if group.Is6() {
 		p := ipv6.NewPacketConn(conn)
-		s.ops = six{p}
+		s.ops = six{p, opener.Local().AsSlice()}
 		err = first(p.SetControlMessage(ipv6.FlagDst|ipv6.FlagInterface, true), p.SetMulticastHopLimit(hops),
 			p.SetMulticastLoopback(true))
 	} else {
 		p := ipv4.NewPacketConn(conn)
-		s.ops = four{p}
+		s.ops = four{p, opener.Local().AsSlice()}
 		err = first(p.SetControlMessage(ipv4.FlagDst|ipv4.FlagInterface, true), p.SetMulticastTTL(hops),
 			p.SetMulticastLoopback(true))
 	}
@@ -144,13 +147,16 @@ func (s *socket) receive(b []byte) (int, netip.AddrPort, error) {
 
 func (s *socket) addr() net.Addr { return net.UDPAddrFromAddrPort(netip.AddrPortFrom(s.group, port)) }
 
-type four struct{ *ipv4.PacketConn }
+type four struct {
+	*ipv4.PacketConn
+	src net.IP // that it sends from; nil: any
+}
 
 func (p four) join(ifi *net.Interface, group net.Addr) error  { return p.JoinGroup(ifi, group) }
 func (p four) leave(ifi *net.Interface, group net.Addr) error { return p.LeaveGroup(ifi, group) }
 
 func (p four) write(b []byte, ifi int, to net.Addr) error {
-	_, err := p.WriteTo(b, &ipv4.ControlMessage{IfIndex: ifi}, to)
+	_, err := p.WriteTo(b, &ipv4.ControlMessage{IfIndex: ifi, Src: p.src}, to)
 	return err
 }
 
@@ -162,13 +168,16 @@ func (p four) read(b []byte) (int, net.Addr, net.IP, int, error) {
 	return n, from, cm.Dst, cm.IfIndex, nil
 }
 
-type six struct{ *ipv6.PacketConn }
+type six struct {
+	*ipv6.PacketConn
+	src net.IP // that it sends from; nil: any
+}
 
 func (p six) join(ifi *net.Interface, group net.Addr) error  { return p.JoinGroup(ifi, group) }
 func (p six) leave(ifi *net.Interface, group net.Addr) error { return p.LeaveGroup(ifi, group) }
 
 func (p six) write(b []byte, ifi int, to net.Addr) error {
-	_, err := p.WriteTo(b, &ipv6.ControlMessage{IfIndex: ifi}, to)
+	_, err := p.WriteTo(b, &ipv6.ControlMessage{IfIndex: ifi, Src: p.src}, to)
 	return err
 }
 

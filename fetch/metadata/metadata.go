@@ -74,11 +74,6 @@ func New(cfg Config) *Fetcher {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
-	if cfg.Dial == nil {
-		cfg.Dial = func(ctx context.Context, addr string) (net.Conn, error) {
-			return new(net.Dialer).DialContext(ctx, "tcp", addr)
-		}
-	}
 	return &Fetcher{
 		cfg: cfg, wake: make(chan struct{}, 1), done: make(chan struct{}),
 		known: make(map[netip.AddrPort]*source), grids: make(map[*grid]struct{}), shared: make(map[int64]*grid),

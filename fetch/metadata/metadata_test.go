@@ -110,7 +110,7 @@ func dictionary(n int) []byte {
 func fetch(t *testing.T, info []byte, holders ...*holder) *Fetcher {
 	t.Helper()
 	hash := sha1.Sum(info)
-	f := New(Config{InfoHash: hash, PeerID: [20]byte{'n'}})
+	f := New(Config{InfoHash: hash, PeerID: [20]byte{'n'}, Dial: dialTCP})
 	for _, h := range holders {
 		f.AddPeers([]netip.AddrPort{serve(t, hash, h)})
 	}
@@ -184,7 +184,7 @@ func TestNobodyHasIt(t *testing.T) {
 // is not shut out, whoever comes first.
 func TestBoasters(t *testing.T) {
 	info := dictionary(40 << 10)
-	f := New(Config{InfoHash: sha1.Sum(info)})
+	f := New(Config{InfoHash: sha1.Sum(info), Dial: dialTCP})
 	f.mu.Lock()
 	var all []*grid
 	for i := range int64(4) {
@@ -244,11 +244,15 @@ func TestDeafPeer(t *testing.T) {
 func TestNoPEX(t *testing.T) {
 	info := dictionary(20 << 10)
 	hash := sha1.Sum(info)
-	f := New(Config{InfoHash: hash, NoPEX: true})
+	f := New(Config{InfoHash: hash, NoPEX: true, Dial: dialTCP})
 	f.AddPeers([]netip.AddrPort{serve(t, hash, &holder{pex: []netip.AddrPort{serve(t, hash, honest(info))}})})
 	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
 	defer cancel()
 	if got, err := f.Run(ctx); err == nil {
 		t.Fatalf("%d bytes", len(got))
 	}
+}
+
+func dialTCP(ctx context.Context, addr string) (net.Conn, error) {
+	return new(net.Dialer).DialContext(ctx, "tcp", addr)
 }

@@ -3,7 +3,6 @@ package swarm
 import (
 	"context"
 	"math/rand/v2"
-	"net"
 	"net/netip"
 	"time"
 
@@ -66,6 +65,16 @@ func (s *Swarm) AddPeers(source string, addrs []netip.AddrPort) {
 	s.call(func(l *loop) {
 		for _, a := range addrs {
 			l.pool.add(&candidate{addr: netip.AddrPortFrom(a.Addr().Unmap(), a.Port()), source: source})
+		}
+		l.dial()
+	})
+}
+
+// Retry has every address tried as if none had failed: the network was gone, which says nothing about the peers.
+func (s *Swarm) Retry() {
+	s.call(func(l *loop) {
+		for _, c := range l.pool.byAddr {
+			c.failures, c.notBefore = 0, 0
 		}
 		l.dial()
 	})
@@ -275,13 +284,7 @@ func (l *loop) dial() {
 func (s *Swarm) connect(addr netip.AddrPort) (*peer.Conn, error) {
 	ctx, cancel := context.WithTimeout(s.loop.ctx, dialTimeout)
 	defer cancel()
-	dial := s.cfg.Dial
-	if dial == nil {
-		dial = func(ctx context.Context, addr string) (net.Conn, error) {
-			return new(net.Dialer).DialContext(ctx, "tcp", addr)
-		}
-	}
-	nc, err := dial(ctx, addr.String())
+	nc, err := s.cfg.Dial(ctx, addr.String())
 	if err != nil {
 		return nil, err
 	}

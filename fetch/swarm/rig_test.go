@@ -81,7 +81,9 @@ func newRig(t testing.TB, content *fetchtest.Content, s setup) *rig {
 		MaxPeers: s.maxPeers, Upload: s.upload, PEX: s.pex, Keep: s.keep, Logger: dbgLogger, Dial: r.network.Dialer(s.addr),
 	}
 	if s.real {
-		r.network, cfg.Dial = nil, nil
+		r.network, cfg.Dial = nil, func(ctx context.Context, addr string) (net.Conn, error) {
+			return new(net.Dialer).DialContext(ctx, "tcp", addr)
+		}
 	}
 	r.Swarm = New(cfg)
 	t.Cleanup(r.close)

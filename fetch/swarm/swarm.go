@@ -51,7 +51,8 @@ type Config struct {
 	PEX      bool        // exchange peers with peers (BEP 11); a private torrent never does
 	DHTPort  uint16      // of our DHT node, told to peers (BEP 5) unless the torrent is private; 0: none
 	// Node is told of the DHT nodes that peers say they run; it must not block. Nil: nobody is.
-	Node   func(netip.AddrPort)
+	Node func(netip.AddrPort)
+	// Dial connects to a peer.
 	Dial   func(ctx context.Context, addr string) (net.Conn, error)
 	Logger *slog.Logger
 }

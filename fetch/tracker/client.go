@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"torrentfs/fetch/reach"
+	"torrentfs/fetch/socket"
 )
 
 // ClientOptions says how a Client reaches trackers. The zero value is ready for use.
@@ -26,10 +27,11 @@ type ClientOptions struct {
 	// Further ones wait their turn.
 	MaxConcurrent int
 
-	// DialContext, if not nil, opens the connections to HTTP trackers, network being tcp4 or tcp6. It gets addresses
-	// that are resolved and checked against the rules of reach.go, never names, unless RemoteDNS is set.
+	// DialContext, if not nil, opens the connections to trackers, network being tcp4 or tcp6, or for UDP trackers udp4 or
+	// udp6. It gets addresses that are resolved and checked against the rules of reach.go, never names, unless
+	// RemoteDNS is set.
 	DialContext func(ctx context.Context, network, address string) (net.Conn, error)
-	// ListenPacket, if not nil, opens the sockets to UDP trackers, network being udp4 or udp6 and address being :0.
+	// ListenPacket, if not nil, opens the sockets to UDP trackers instead, address being :0.
 	ListenPacket func(ctx context.Context, network, address string) (net.PacketConn, error)
 	// Lookup, if not nil, resolves names in place of the system's resolver, network being ip4 or ip6.
 	Lookup func(ctx context.Context, network, host string) ([]netip.Addr, error)
@@ -84,10 +86,10 @@ func NewClient(opt ClientOptions) *Client {
 	opt.Timeout = cmp.Or(opt.Timeout, 30*time.Second)
 	opt.MaxConcurrent = cmp.Or(opt.MaxConcurrent, 256)
 	if opt.Lookup == nil {
-		opt.Lookup = net.DefaultResolver.LookupNetIP
+		opt.Lookup = new(socket.Opener).LookupNetIP
 	}
 	if opt.DialContext == nil {
-		opt.DialContext = new(net.Dialer).DialContext
+		opt.DialContext = new(socket.Opener).DialContext
 		opt.RemoteDNS = false
 	}
 	return &Client{

@@ -119,7 +119,7 @@ func (c *Client) openUDP(ctx context.Context, addr netip.AddrPort) (packetConn, 
 		}
 		return &unconnected{conn, addr}, nil
 	}
-	conn, err := new(net.Dialer).DialContext(ctx, network, addr.String())
+	conn, err := c.opt.DialContext(ctx, network, addr.String())
 	if err != nil {
 		return nil, err
 	}

@@ -12,10 +12,10 @@ import (
 	"net/netip"
 	"net/url"
 	"sync/atomic"
-	"syscall"
 	"time"
 
 	"torrentfs/fetch/reach"
+	"torrentfs/fetch/socket"
 )
 
 // Trust says who gave a link, which decides where it may lead.
@@ -32,13 +32,21 @@ const (
 	limit        = 64 << 20 // bytes of a body, unpacked
 	maxRedirects = 5
 	timeout      = time.Minute
+	dialTimeout  = 15 * time.Second
 )
 
 // ErrReach is wrapped by the error of a link that leads where it may not.
 var ErrReach = errors.New("address not allowed")
 
+// Client gets files.
+type Client struct {
+	Sockets   *socket.Opener
+	UserAgent string // told to servers
+}
+
 // Get returns the body of an http or https link. It follows up to five redirects and refuses a body of more than 64 MiB.
-func Get(ctx context.Context, link, userAgent string, trust Trust) ([]byte, error) {
+// Through a proxy a name may lead anywhere: what it stands for is not known here.
+func (c Client) Get(ctx context.Context, link string, trust Trust) ([]byte, error) {
 	u, err := url.Parse(link)
 	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
 		return nil, fmt.Errorf("%q is no http or https link", link)
@@ -47,7 +55,11 @@ func Get(ctx context.Context, link, userAgent string, trust Trust) ([]byte, erro
 	defer cancel()
 	g := &guard{trust: trust}
 	transport := &http.Transport{
-		DialContext:       (&net.Dialer{Timeout: 15 * time.Second, Control: g.control}).DialContext,
+		DialContext: func(ctx context.Context, network, address string) (net.Conn, error) {
+			ctx, cancel := context.WithTimeout(ctx, dialTimeout)
+			defer cancel()
+			return c.Sockets.DialPermitted(ctx, network, address, g.permit)
+		},
 		DisableKeepAlives: true, ForceAttemptHTTP2: true,
 	}
 	client := http.Client{Transport: transport, CheckRedirect: func(_ *http.Request, via []*http.Request) error {
@@ -60,7 +72,7 @@ func Get(ctx context.Context, link, userAgent string, trust Trust) ([]byte, erro
 	if err != nil {
 		return nil, err
 	}
-	req.Header.Set("User-Agent", userAgent)
+	req.Header.Set("User-Agent", c.UserAgent)
 	resp, err := client.Do(req)
 	if err != nil {
 		return nil, err
@@ -86,11 +98,7 @@ type guard struct {
 	public atomic.Bool // a public address was dialled: from there on nothing local is
 }
 
-func (g *guard) control(_, address string, _ syscall.RawConn) error {
-	a, err := netip.ParseAddrPort(address)
-	if err != nil {
-		return fmt.Errorf("%w: %s", ErrReach, address)
-	}
+func (g *guard) permit(a netip.AddrPort) error {
 	switch reach.Of(a.Addr()) {
 	case reach.Public:
 		g.public.Store(true)

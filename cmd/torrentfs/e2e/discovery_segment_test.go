@@ -13,8 +13,9 @@ import (
 
 // segment is a network of hosts on one link, each a network namespace of its own: nothing leaves it.
 type segment struct {
-	t     testing.TB
-	names []string // of the namespaces of the hosts
+	t      testing.TB
+	prefix string   // of the names of its namespaces
+	names  []string // of the namespaces of the hosts
 }
 
 var segments atomic.Int32
@@ -22,26 +23,12 @@ var segments atomic.Int32
 // newSegment makes a segment, which takes root.
 func newSegment(t testing.TB, hosts int) *segment {
 	t.Helper()
-	if os.Getuid() != 0 {
-		t.Skip("only root can make network namespaces")
-	}
-	need(t, "ip", "nsenter")
-	prefix := fmt.Sprintf("tfs-%d-%d", os.Getpid(), segments.Add(1))
-	s := &segment{t: t}
-	namespace := func(name string) string {
-		name = prefix + "-" + name
-		if out, err := exec.Command("ip", "netns", "add", name).CombinedOutput(); err != nil {
-			t.Skipf("no network namespaces here: %v: %s", err, out)
-		}
-		t.Cleanup(func() { _ = exec.Command("ip", "netns", "del", name).Run() })
-		output(t, "ip", "-n", name, "link", "set", "lo", "up")
-		return name
-	}
-	hub := namespace("hub")
+	s := noSegment(t)
+	hub := s.namespace("hub")
 	output(t, "ip", "-n", hub, "link", "add", "br0", "type", "bridge", "forward_delay", "0", "mcast_snooping", "0")
 	output(t, "ip", "-n", hub, "link", "set", "br0", "up")
 	for i := range hosts {
-		host := namespace(fmt.Sprint(i))
+		host := s.namespace(fmt.Sprint(i))
 		port := fmt.Sprintf("port%d", i)
 		output(t, "ip", "-n", host, "link", "add", "eth0", "type", "veth", "peer", "name", port, "netns", hub)
 		output(t, "ip", "-n", hub, "link", "set", port, "master", "br0", "up")
@@ -51,6 +38,28 @@ func newSegment(t testing.TB, hosts int) *segment {
 		s.names = append(s.names, host)
 	}
 	return s
+}
+
+// noSegment has no hosts yet.
+func noSegment(t testing.TB) *segment {
+	t.Helper()
+	if os.Getuid() != 0 {
+		t.Skip("only root can make network namespaces")
+	}
+	need(t, "ip", "nsenter")
+	return &segment{t: t, prefix: fmt.Sprintf("tfs-%d-%d", os.Getpid(), segments.Add(1))}
+}
+
+// namespace makes a network namespace and returns its name.
+func (s *segment) namespace(name string) string {
+	s.t.Helper()
+	name = s.prefix + "-" + name
+	if out, err := exec.Command("ip", "netns", "add", name).CombinedOutput(); err != nil {
+		s.t.Skipf("no network namespaces here: %v: %s", err, out)
+	}
+	s.t.Cleanup(func() { _ = exec.Command("ip", "netns", "del", name).Run() })
+	output(s.t, "ip", "-n", name, "link", "set", "lo", "up")
+	return name
 }
 
 // ip is the address of a host.

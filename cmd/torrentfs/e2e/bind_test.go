@@ -1,0 +1,184 @@
+package e2e
+
+import (
+	"bytes"
+	"fmt"
+	"net"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+)
+
+// twoLines is a network of two namespaces: a host with two network interfaces, eth0 and eth1, and a world that both lead
+// to. By its routing table the host would send everything by eth1.
+type twoLines struct {
+	*segment
+}
+
+const (
+	host  = 0
+	world = 1
+)
+
+func newTwoLines(t testing.TB) twoLines {
+	t.Helper()
+	s := twoLines{noSegment(t)}
+	for _, name := range []string{"host", "world"} {
+		s.names = append(s.names, s.namespace(name))
+	}
+	s.connect(0)
+	s.connect(1)
+	ip := func(args string) { output(t, "ip", append([]string{"-n", s.names[world]}, strings.Fields(args)...)...) }
+	ip("address add 10.79.0.1/32 dev lo")
+	for _, server := range nameServers() {
+		ip("address add " + server + " dev lo")
+	}
+	return s
+}
+
+// nameServers are those that programs on this machine ask.
+func nameServers() (servers []string) {
+	b, _ := exec.Command("sed", "-n", `s/^nameserver \([0-9.]*\)$/\1/p`, "/etc/resolv.conf").Output()
+	for _, ip := range strings.Fields(string(b)) {
+		if !net.ParseIP(ip).IsLoopback() {
+			servers = append(servers, ip)
+		}
+	}
+	return servers
+}
+
+// connect makes an interface of the host. Neither end speaks IPv6, which says things of its own accord.
+func (s twoLines) connect(line int) {
+	s.t.Helper()
+	eth, far := fmt.Sprintf("eth%d", line), fmt.Sprintf("far%d", line)
+	output(s.t, "ip", "-n", s.names[host], "link", "add", eth, "type", "veth", "peer", "name", far, "netns", s.names[world])
+	for i, name := range []string{eth, far} {
+		outputOf(s.t, s.on(i)(exec.Command("sh", "-c", "echo 1 > /proc/sys/net/ipv6/conf/"+name+"/disable_ipv6")))
+	}
+	output(s.t, "ip", "-n", s.names[world], "address", "add", fmt.Sprintf("10.78.%d.1/24", line), "dev", far)
+	output(s.t, "ip", "-n", s.names[world], "link", "set", far, "up")
+	output(s.t, "ip", "-n", s.names[host], "address", "add", fmt.Sprintf("10.78.%d.2/24", line), "dev", eth)
+	s.up(line)
+}
+
+// up turns an interface of the host on, and down off.
+func (s twoLines) up(line int) {
+	s.t.Helper()
+	eth := fmt.Sprintf("eth%d", line)
+	output(s.t, "ip", "-n", s.names[host], "link", "set", eth, "up")
+	output(s.t, "ip", "-n", s.names[host], "route", "add", "default", "via", fmt.Sprintf("10.78.%d.1", line), "dev", eth,
+		"metric", strconv.Itoa(10-line))
+}
+
+func (s twoLines) down(line int) {
+	s.t.Helper()
+	output(s.t, "ip", "-n", s.names[host], "link", "set", fmt.Sprintf("eth%d", line), "down")
+}
+
+// sent counts the packets that have left the host by a line.
+func (s twoLines) sent(line int) int {
+	s.t.Helper()
+	var links []struct {
+		Stats64 struct{ TX struct{ Packets int } }
+	}
+	decode(s.t, output(s.t, "ip", "-n", s.names[host], "-s", "-j", "link", "show", fmt.Sprintf("eth%d", line)), &links)
+	return links[0].Stats64.TX.Packets
+}
+
+// TestBindDevice has a mount use one of two network interfaces, the one that the routing table would not: to peers, for
+// trackers of both kinds, the DHT, the local network and names. When it goes down nothing leaves by the other, and when it
+// is back, or another one has taken its name, things go on.
+func TestBindDevice(t *testing.T) {
+	t.Parallel()
+	needMount(t)
+	s := newTwoLines(t)
+	tt := byLibtorrent(t, write(t, filepath.Join(t.TempDir(), "bound.bin"), noise(70, 6<<20)), making{trackers: []string{
+		"http://10.79.0.1:7/announce", "udp://10.79.0.1:7/announce", "http://tracker.torrentfs.test:7/announce",
+	}})
+	start(t, s.on(world)(exec.Command(binary(t), "seed", "--cache-dir", t.TempDir(), "--listen", ":6881", "--no-lsd", "--no-trackers",
+		tt.file, tt.folder)))
+	const peer = "10.79.0.1:6881"
+	open := []string{"--listen", ":0", "--no-dht=false", "--dht-bootstrap", peer, "--no-lsd=false", "--peer", peer}
+
+	before := s.sent(1)
+	bound := append(slices.Clip(open), "--bind-device", "eth0")
+	for port := 9; port < 14; port++ { // nobody is there, which is tried again and again
+		bound = append(bound, "--peer", fmt.Sprintf("10.79.0.1:%d", port))
+	}
+	m := startMount(t, s.on(host), t.TempDir(), tt.file, bound...)
+	output(t, "cmp", "-n", "1000000", tt.original(tt.name), m.path(tt.name))
+	var all *process
+	for _, gone := range []struct {
+		how        string
+		away, back func()
+	}{
+		{"down", func() { s.down(0) }, func() { s.up(0) }},
+		{"deleted", func() { output(t, "ip", "-n", s.names[host], "link", "del", "eth0") }, func() { s.connect(0) }},
+	} {
+		mark := len(m.stderr())
+		says := func(words ...string) {
+			t.Helper()
+			eventually(t, fmt.Sprintf("the log of a mount whose device is %s says %q", gone.how, words), func() bool {
+				for line := range bytes.Lines(m.stderr()[mark:]) {
+					if !slices.ContainsFunc(words, func(w string) bool { return !bytes.Contains(line, []byte(w)) }) {
+						return true
+					}
+				}
+				return false
+			})
+		}
+		gone.away()
+		if all == nil { // a read in the middle of it
+			all = start(t, exec.Command("cmp", tt.original(tt.name), m.path(tt.name)))
+		}
+		says("the network interface is down")
+		says("cannot connect", "10.79.0.1:9")
+		if sent := s.sent(1) - before; sent != 0 {
+			t.Fatalf("%d packets have left by the other line with the device %s", sent, gone.how)
+		}
+		gone.back()
+		says("the network interface is back")
+	}
+	if code := all.exit(); code != 0 {
+		t.Errorf("cmp: exit code %d", code)
+	}
+	if sent := s.sent(1) - before; sent != 0 {
+		t.Errorf("%d packets have left by the other line in all", sent)
+	}
+	// The listener has moved to the new device, and hears from that alone.
+	port := listening.FindSubmatch(m.stderr())
+	if port == nil {
+		t.Fatal("the log does not tell where it listens")
+	}
+	reach := func(ip string) error {
+		return s.enter(world, func() error {
+			c, err := net.DialTimeout("tcp", net.JoinHostPort(ip, string(port[1])), 10*time.Second)
+			if err == nil {
+				c.Close()
+			}
+			return err
+		})
+	}
+	if err := reach("10.78.0.2"); err != nil {
+		t.Errorf("a peer can't connect: %v", err)
+	}
+	if err := reach("10.78.1.2"); err == nil {
+		t.Error("a peer can connect by the other line")
+	}
+	m.interrupt()
+
+	free := startMount(t, s.on(host), t.TempDir(), tt.file, open...)
+	before = s.sent(1)
+	output(t, "cmp", tt.original(tt.name), free.path(tt.name))
+	if sent := s.sent(1) - before; sent < 50 {
+		t.Errorf("a mount that is not bound has sent %d packets by the line that the routing table says", sent)
+	}
+}
+
+// listening finds the port in the log line that tells of it.
+var listening = regexp.MustCompile(`msg="listening for peers" address=\S*:(\d+)`)

@@ -1,0 +1,311 @@
+package socket
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"strings"
+	"sync"
+	"time"
+)
+
+const (
+	// lostAfter is how long a peer may leave what we sent unacknowledged on a socket that is bound to a device.
+	lostAfter = time.Minute
+	// lookEvery is how often there is a look at whether the device is another one by now.
+	lookEvery = 2 * time.Second
+)
+
+// lasting is a socket that is to outlive the device that it is bound to.
+type lasting interface {
+	// reopen moves it to the device that has the name now.
+	reopen(ctx context.Context) error
+}
+
+// Listen listens for TCP connections. A listener that is bound to a device which goes for good moves to the next one of
+// that name (see Watch).
+func (o *Opener) Listen(ctx context.Context, address string) (net.Listener, error) {
+	if o.proxy != nil {
+		return nil, fmt.Errorf("listen at %s: %w", address, ErrProxied)
+	}
+	l, err := o.listen(ctx, address)
+	if err != nil || o.cfg.Device == "" {
+		return l, err
+	}
+	m := &listener{opener: o, now: l}
+	o.keep(m)
+	return m, nil
+}
+
+// config makes sockets that hear from others. Not over several paths at once (MPTCP): the kernel would choose their
+// devices.
+func (o *Opener) config() *net.ListenConfig {
+	c := &net.ListenConfig{Control: o.bind}
+	c.SetMultipathTCP(false)
+	return c
+}
+
+func (o *Opener) listen(ctx context.Context, address string) (net.Listener, error) {
+	at, err := o.local(address)
+	if err != nil {
+		return nil, err
+	}
+	return o.config().Listen(ctx, "tcp", at)
+}
+
+// ListenPacket opens a socket for datagrams. One that is bound to a device which goes for good moves to the next one of
+// that name (see Watch), except in a multicast group: those are package net's own *net.UDPConn.
+func (o *Opener) ListenPacket(ctx context.Context, network, address string) (net.PacketConn, error) {
+	if o.proxy != nil {
+		return nil, fmt.Errorf("listen at %s: %w", address, ErrProxied)
+	}
+	if !o.speaks(network) {
+		return nil, fmt.Errorf("%s: everything is sent from %s", network, o.cfg.Local)
+	}
+	if at, err := netip.ParseAddrPort(address); err == nil && at.Addr().IsMulticast() {
+		return o.config().ListenPacket(ctx, network, address)
+	}
+	c, err := o.listenPacket(ctx, network, address)
+	if err != nil || o.cfg.Device == "" {
+		return c, err
+	}
+	m := &packetConn{opener: o, network: network, now: c}
+	o.keep(m)
+	return m, nil
+}
+
+func (o *Opener) listenPacket(ctx context.Context, network, address string) (net.PacketConn, error) {
+	at, err := o.local(address)
+	if err != nil {
+		return nil, err
+	}
+	return o.config().ListenPacket(ctx, network, at)
+}
+
+// speaks says whether there can be sockets of a network's family.
+func (o *Opener) speaks(network string) bool {
+	switch {
+	case !o.cfg.Local.IsValid():
+		return true
+	case o.cfg.Local.Is4():
+		return !strings.HasSuffix(network, "6")
+	}
+	return !strings.HasSuffix(network, "4")
+}
+
+// local puts the address that all is sent from in the place of one that means any.
+func (o *Opener) local(address string) (string, error) {
+	if !o.cfg.Local.IsValid() {
+		return address, nil
+	}
+	host, port, err := net.SplitHostPort(address)
+	if err != nil {
+		return "", err
+	}
+	if ip, err := netip.ParseAddr(host); host == "" || err == nil && ip.IsUnspecified() {
+		return net.JoinHostPort(o.cfg.Local.String(), port), nil
+	}
+	return address, nil
+}
+
+// keep has a socket moved to the next device, and drop lets go of it.
+func (o *Opener) keep(s lasting) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.lasting == nil {
+		o.lasting = make(map[lasting]struct{})
+	}
+	o.lasting[s] = struct{}{}
+}
+
+func (o *Opener) drop(s lasting) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	delete(o.lasting, s)
+}
+
+// Watch looks after the device until ctx ends: when another one takes its name, as a tunnel does that is set up anew,
+// the sockets that listen move to it. back is called, on the same goroutine, when that has happened and when a device
+// that was down is up again.
+func (o *Opener) Watch(ctx context.Context, back func()) {
+	if o.cfg.Device == "" {
+		return
+	}
+	tick := time.NewTicker(lookEvery)
+	defer tick.Stop()
+	up := true
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		ifi, err := net.InterfaceByName(o.cfg.Device)
+		ready := err == nil && ifi.Flags&net.FlagUp != 0 && ifi.Flags&net.FlagRunning != 0
+		if up && !ready {
+			o.cfg.Logger.Warn("the network interface is down: nothing is sent until it is back", "interface", o.cfg.Device)
+		}
+		if ready && o.move(ctx, ifi.Index) || ready && !up {
+			o.cfg.Logger.Info("the network interface is back", "interface", o.cfg.Device)
+			back()
+		}
+		up = ready
+	}
+}
+
+// move takes the lasting sockets to the device with an index, and says whether that is another one than before. While one
+// of them can't be moved it is tried again.
+func (o *Opener) move(ctx context.Context, index int) bool {
+	o.mu.Lock()
+	same := index == o.index
+	var all []lasting
+	for s := range o.lasting {
+		all = append(all, s)
+	}
+	o.mu.Unlock()
+	if same {
+		return false
+	}
+	for _, s := range all {
+		if err := s.reopen(ctx); err != nil {
+			o.cfg.Logger.Debug("cannot listen at the new network interface yet", "interface", o.cfg.Device, "err", err)
+			return false
+		}
+	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.index = index
+	return true
+}
+
+// listener is a net.Listener that moves from device to device.
+type listener struct {
+	opener *Opener
+
+	mu     sync.Mutex
+	now    net.Listener
+	closed bool
+}
+
+func (m *listener) current() net.Listener {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.now
+}
+
+// Accept implements net.Listener.
+func (m *listener) Accept() (net.Conn, error) {
+	for {
+		l := m.current()
+		c, err := l.Accept()
+		if err != nil && l != m.current() {
+			continue
+		}
+		return c, err
+	}
+}
+
+// Addr implements net.Listener.
+func (m *listener) Addr() net.Addr { return m.current().Addr() }
+
+// Close implements net.Listener.
+func (m *listener) Close() error {
+	m.opener.drop(m)
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.closed = true
+	return m.now.Close()
+}
+
+func (m *listener) reopen(ctx context.Context) error {
+	next, err := m.opener.listen(ctx, m.Addr().String())
+	if err != nil {
+		return err
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.closed {
+		return next.Close()
+	}
+	old := m.now
+	m.now = next
+	_ = old.Close() // nothing comes to it any more
+	return nil
+}
+
+// packetConn is a net.PacketConn that moves from device to device.
+type packetConn struct {
+	opener  *Opener
+	network string
+
+	mu     sync.Mutex
+	now    net.PacketConn
+	closed bool
+}
+
+func (m *packetConn) current() net.PacketConn {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.now
+}
+
+// ReadFrom implements net.PacketConn.
+func (m *packetConn) ReadFrom(p []byte) (int, net.Addr, error) {
+	for {
+		c := m.current()
+		n, from, err := c.ReadFrom(p)
+		if err != nil && c != m.current() {
+			continue
+		}
+		return n, from, err
+	}
+}
+
+// WriteTo implements net.PacketConn.
+func (m *packetConn) WriteTo(p []byte, to net.Addr) (int, error) {
+	c := m.current()
+	n, err := c.WriteTo(p, to)
+	if errors.Is(err, net.ErrClosed) && c != m.current() {
+		return m.current().WriteTo(p, to)
+	}
+	return n, err
+}
+
+// LocalAddr implements net.PacketConn.
+func (m *packetConn) LocalAddr() net.Addr { return m.current().LocalAddr() }
+
+// SetDeadline implements net.PacketConn. It doesn't outlast a move.
+func (m *packetConn) SetDeadline(t time.Time) error { return m.current().SetDeadline(t) }
+
+// SetReadDeadline implements net.PacketConn. It doesn't outlast a move.
+func (m *packetConn) SetReadDeadline(t time.Time) error { return m.current().SetReadDeadline(t) }
+
+// SetWriteDeadline implements net.PacketConn. It doesn't outlast a move.
+func (m *packetConn) SetWriteDeadline(t time.Time) error { return m.current().SetWriteDeadline(t) }
+
+// Close implements net.PacketConn.
+func (m *packetConn) Close() error {
+	m.opener.drop(m)
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.closed = true
+	return m.now.Close()
+}
+
+func (m *packetConn) reopen(ctx context.Context) error {
+	next, err := m.opener.listenPacket(ctx, m.network, m.LocalAddr().String())
+	if err != nil {
+		return err
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.closed {
+		return next.Close()
+	}
+	old := m.now
+	m.now = next
+	_ = old.Close() // nothing comes to it any more
+	return nil
+}

@@ -1,0 +1,229 @@
+// Package socket opens every socket of the process: to and from peers, trackers, the DHT, the local network, web servers
+// and name servers. What the user says of sockets holds for all of them that way: the device that they are bound to, the
+// address that they speak from, the proxy that they go through. It fails closed: where that can't be had, there is no
+// socket. It knows no protocol but SOCKS.
+package socket
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"net/url"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// Config says how sockets are made.
+type Config struct {
+	// Device is the network interface that all traffic goes through, whatever the routing table says; empty: any.
+	Device string
+	// Local is the address that all traffic is sent from; there is then none of the other family. Invalid or
+	// unspecified: any.
+	Local netip.Addr
+	// Proxy, if not nil, is the SOCKS5 proxy that all connections go through. Nothing listens then, no datagram is sent,
+	// and no name but the proxy's own is resolved here.
+	Proxy *url.URL
+	// Logger is told when the proxy or the device goes and comes; nil: nowhere.
+	Logger *slog.Logger
+}
+
+// Opener opens sockets. The zero value opens them as the system does by default. Its methods are safe for concurrent use.
+type Opener struct {
+	cfg      Config
+	resolver *net.Resolver // nil: the system's
+	proxy    *proxy        // nil: none
+	asked    atomic.Uint32 // name servers, for taking turns
+
+	mu       sync.Mutex
+	index    int // of the device, by which its sockets are bound
+	lasting  map[lasting]struct{}
+	standIns standIns
+}
+
+// ErrProxied is returned for sockets that there are none of behind a proxy.
+var ErrProxied = errors.New("not through a proxy")
+
+// New returns an Opener. It fails where sockets can't be made as cfg says, and then says why.
+func New(cfg Config) (*Opener, error) {
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
+	cfg.Local = cfg.Local.Unmap()
+	if cfg.Local.IsUnspecified() {
+		cfg.Local = netip.Addr{}
+	}
+	o := &Opener{cfg: cfg}
+	if cfg.Device != "" || cfg.Local.IsValid() {
+		o.resolver = &net.Resolver{PreferGo: true, Dial: o.dialNameServer}
+	}
+	if cfg.Device != "" {
+		if err := o.tryDevice(); err != nil {
+			return nil, fmt.Errorf("cannot bind to the interface %q: %w", cfg.Device, err)
+		}
+	}
+	if cfg.Proxy != nil {
+		var err error
+		if o.proxy, err = newProxy(cfg.Proxy, o.direct(nil), cfg.Logger); err != nil {
+			return nil, err
+		}
+	}
+	return o, nil
+}
+
+// tryDevice finds the device, and opens a socket that is bound to it.
+func (o *Opener) tryDevice() error {
+	ifi, err := net.InterfaceByName(o.cfg.Device)
+	if err != nil {
+		return fmt.Errorf("there is none of that name; there are %s", strings.Join(interfaceNames(), ", "))
+	}
+	o.index = ifi.Index
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if errors.Is(err, unix.EAFNOSUPPORT) {
+		fd, err = unix.Socket(unix.AF_INET6, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	}
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	err = unix.BindToDevice(fd, o.cfg.Device)
+	if errors.Is(err, unix.EPERM) {
+		return fmt.Errorf("%w; before Linux 5.7 it takes root, or CAP_NET_RAW", err)
+	}
+	return err
+}
+
+func interfaceNames() (names []string) {
+	all, _ := net.Interfaces() // where they can't be listed, none are named
+	for _, ifi := range all {
+		names = append(names, ifi.Name)
+	}
+	return names
+}
+
+// Proxied says whether all goes through a proxy. Names are then resolved there.
+func (o *Opener) Proxied() bool { return o.proxy != nil }
+
+// Bound says whether sockets are held to a device or an address.
+func (o *Opener) Bound() bool { return o.cfg.Device != "" || o.cfg.Local.IsValid() }
+
+// DialContext connects to address by a network of package net.
+func (o *Opener) DialContext(ctx context.Context, network, address string) (net.Conn, error) {
+	return o.DialPermitted(ctx, network, address, nil)
+}
+
+// DialPermitted is DialContext, and has each address that a name stands for permitted just before it is dialled. Through
+// a proxy, which resolves names, only an address that is given as one can be judged.
+func (o *Opener) DialPermitted(ctx context.Context, network, address string, permit func(netip.AddrPort) error) (net.Conn, error) {
+	if o.proxy == nil {
+		return o.direct(permit).DialContext(ctx, network, address)
+	}
+	if !strings.HasPrefix(network, "tcp") {
+		return nil, fmt.Errorf("%s to %s: %w", network, address, ErrProxied)
+	}
+	o.mu.Lock()
+	address = o.standIns.name(address)
+	o.mu.Unlock()
+	if at, err := netip.ParseAddrPort(address); err == nil && permit != nil {
+		if err := permit(at); err != nil {
+			return nil, err
+		}
+	}
+	return o.proxy.DialContext(ctx, "tcp", address)
+}
+
+// direct is a dialer without a proxy.
+func (o *Opener) direct(permit func(netip.AddrPort) error) dialer {
+	return func(ctx context.Context, network, address string) (net.Conn, error) {
+		d := net.Dialer{Resolver: o.resolver, ControlContext: func(_ context.Context, network, address string, c syscall.RawConn) error {
+			if permit != nil {
+				at, err := netip.ParseAddrPort(address)
+				if err == nil {
+					err = permit(at)
+				}
+				if err != nil {
+					return err
+				}
+			}
+			return o.bind(network, address, c)
+		}}
+		if o.cfg.Local.IsValid() {
+			if strings.HasPrefix(network, "udp") {
+				d.LocalAddr = net.UDPAddrFromAddrPort(netip.AddrPortFrom(o.cfg.Local, 0))
+			} else {
+				d.LocalAddr = net.TCPAddrFromAddrPort(netip.AddrPortFrom(o.cfg.Local, 0))
+			}
+		}
+		return d.DialContext(ctx, network, address)
+	}
+}
+
+// dialer connects somewhere.
+type dialer func(ctx context.Context, network, address string) (net.Conn, error)
+
+// DialContext implements the dialers of package golang.org/x/net/proxy.
+func (d dialer) DialContext(ctx context.Context, network, address string) (net.Conn, error) {
+	return d(ctx, network, address)
+}
+
+// Dial implements the dialers of package golang.org/x/net/proxy.
+func (d dialer) Dial(network, address string) (net.Conn, error) {
+	return d(context.Background(), network, address)
+}
+
+// bind ties a socket to the device.
+func (o *Opener) bind(network, _ string, c syscall.RawConn) error {
+	if o.cfg.Device == "" {
+		return nil
+	}
+	var err error
+	if failed := c.Control(func(fd uintptr) {
+		if err = unix.BindToDevice(int(fd), o.cfg.Device); err != nil {
+			err = fmt.Errorf("bind to the interface %q: %w", o.cfg.Device, err)
+			return
+		}
+		if strings.HasPrefix(network, "tcp") {
+			// A connection that was bound to a device that is gone would hang for a quarter of an hour.
+			err = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(lostAfter.Milliseconds()))
+		}
+	}); failed != nil {
+		return failed
+	}
+	return err
+}
+
+// Interfaces are the interfaces that sockets may use.
+func (o *Opener) Interfaces() ([]net.Interface, error) {
+	all, err := net.Interfaces()
+	if err != nil || !o.Bound() {
+		return all, err
+	}
+	var ours []net.Interface
+	for _, ifi := range all {
+		if o.cfg.Device != "" && ifi.Name != o.cfg.Device || o.cfg.Local.IsValid() && !has(ifi, o.cfg.Local) {
+			continue
+		}
+		ours = append(ours, ifi)
+	}
+	return ours, nil
+}
+
+// has says whether an interface has an address.
+func has(ifi net.Interface, ip netip.Addr) bool {
+	addrs, _ := ifi.Addrs() // of one that is gone there are none
+	for _, a := range addrs {
+		if p, err := netip.ParsePrefix(a.String()); err == nil && p.Addr().Unmap().WithZone("") == ip.WithZone("") {
+			return true
+		}
+	}
+	return false
+}
+
+// Local is the address that all is sent from; invalid: any.
+func (o *Opener) Local() netip.Addr { return o.cfg.Local }
