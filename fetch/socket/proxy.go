@@ -89,3 +89,13 @@ func (p *proxy) reached(err error) {
 		p.log.Info("the proxy is back", "proxy", p.at)
 	}
 }
+
+// relayed is a connection through a proxy to whom it was asked for. The kernel knows the proxy alone, which is not to be
+// taken for the one peer at the other end of all connections.
+type relayed struct {
+	net.Conn
+	remote net.Addr
+}
+
+// RemoteAddr implements net.Conn.
+func (c *relayed) RemoteAddr() net.Addr { return c.remote }

@@ -127,6 +127,7 @@ func (o *Opener) DialPermitted(ctx context.Context, network, address string, per
 	if !strings.HasPrefix(network, "tcp") {
 		return nil, fmt.Errorf("%s to %s: %w", network, address, ErrProxied)
 	}
+	asked := address
 	o.mu.Lock()
 	address = o.standIns.name(address)
 	o.mu.Unlock()
@@ -135,7 +136,11 @@ func (o *Opener) DialPermitted(ctx context.Context, network, address string, per
 			return nil, err
 		}
 	}
-	return o.proxy.DialContext(ctx, "tcp", address)
+	c, err := o.proxy.DialContext(ctx, "tcp", address)
+	if at, bad := netip.ParseAddrPort(asked); err == nil && bad == nil {
+		c = &relayed{c, net.TCPAddrFromAddrPort(at)}
+	}
+	return c, err
 }
 
 // direct is a dialer without a proxy.

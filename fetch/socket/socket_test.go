@@ -178,6 +178,9 @@ func TestProxied(t *testing.T) {
 			t.Fatal(err)
 		}
 		c.Close()
+		if got := c.RemoteAddr().String(); got != address && address[0] != 'p' {
+			t.Errorf("a connection to %s says that it is to %s", address, got)
+		}
 		if got := <-asked; got != address {
 			t.Errorf("the proxy was asked for %s, want %s", got, address)
 		}
