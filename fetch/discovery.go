@@ -3,6 +3,7 @@ package fetch
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"net"
 	"net/netip"
 	"slices"
@@ -12,6 +13,7 @@ import (
 	"time"
 
 	"torrentfs/fetch/metainfo"
+	"torrentfs/fetch/reach"
 	"torrentfs/fetch/tracker"
 )
 
@@ -39,13 +41,12 @@ type discovery struct {
 
 // discover starts to find the peers of t, and tells l of them: at the addresses given by hand, by the trackers and, unless
 // the torrent is private (BEP 27), by the DHT and on the local network. Of a torrent that is to be resolved, t is what the
-// link says.
-func (c *Client) discover(t *metainfo.Torrent, peers []string, l listener) *discovery {
+// link says, and linked the addresses of peers in it.
+func (c *Client) discover(t *metainfo.Torrent, peers, linked []string, l listener) *discovery {
 	ctx, cancel := context.WithCancel(c.ctx)
 	d := &discovery{client: c, cancel: cancel, to: l}
-	if len(peers) > 0 {
-		d.wg.Go(func() { d.resolve(ctx, peers) })
-	}
+	d.wg.Go(func() { d.resolve(ctx, "by hand", peers) })
+	d.wg.Go(func() { d.resolve(ctx, byLink, linked) })
 	if tiers := c.usable(t.Trackers); len(tiers) > 0 {
 		d.announcer = tracker.NewAnnouncer(c.trackers, tiers,
 			func() tracker.Request { return d.listener().report() },
@@ -151,17 +152,27 @@ func (d *discovery) trackers() []tracker.Status {
 // resolvePause is how long a name that does not resolve is left alone.
 const resolvePause = 15 * time.Second
 
-// resolve looks the peers up that were given by hand, until each name has had an answer.
-func (d *discovery) resolve(ctx context.Context, hosts []string) {
+// byLink is the source of peers that a magnet link names: a stranger's word, which does not lead everywhere.
+const byLink = "magnet link"
+
+// resolve looks up the peers that source named, until each name has had an answer.
+func (d *discovery) resolve(ctx context.Context, source string, hosts []string) {
 	for len(hosts) > 0 {
 		var failed []string
 		for _, h := range hosts {
 			addrs, err := d.client.lookup(ctx, h)
 			if err != nil && ctx.Err() == nil {
-				d.client.log.Warn("cannot look up a peer's address", "peer", h, "err", err)
+				level := slog.LevelWarn
+				if source == byLink { // which may name a thousand
+					level = slog.LevelDebug
+				}
+				d.client.log.Log(ctx, level, "cannot look up a peer's address", "peer", h, "err", err)
 				failed = append(failed, h)
 			}
-			d.listener().AddPeers("by hand", addrs)
+			if source == byLink {
+				addrs = slices.DeleteFunc(addrs, func(a netip.AddrPort) bool { return reach.Of(a.Addr()) == reach.Never })
+			}
+			d.listener().AddPeers(source, addrs)
 		}
 		if hosts = failed; len(hosts) == 0 {
 			return

@@ -43,7 +43,7 @@ func (c *Client) Resolve(ctx context.Context, m metainfo.Magnet, peers []string,
 		tiers = append(tiers, []string{t})
 	}
 	known := &metainfo.Torrent{InfoHash: m.InfoHash, Trackers: tiers}
-	d := c.discover(known, append(append([]string(nil), peers...), m.Peers...), r)
+	d := c.discover(known, peers, m.Peers, r)
 	t, err := r.run(ctx, m, progress)
 	if err != nil {
 		d.close()

@@ -63,7 +63,7 @@ func (c *Client) Add(t *metainfo.Torrent, store swarm.Store, opt AddOptions) (*T
 		f.discovery.tell(x)
 		x.swarm.AddPeers("metadata", f.peers)
 	} else {
-		x.discovery = c.discover(t, opt.Peers, x)
+		x.discovery = c.discover(t, opt.Peers, nil, x)
 	}
 	c.torrents[t.InfoHash] = x
 	return x, nil

@@ -15,22 +15,22 @@ var arrows = map[string][]string{
 	"cache":         {},
 	"fetch": {
 		"fetch/metainfo", "fetch/swarm", "fetch/peer", "fetch/tracker", "fetch/dht", "fetch/lsd", "fetch/metadata", "fetch/web", "fetch/mse",
-		"fetch/socket",
+		"fetch/socket", "fetch/reach",
 	},
 	"fetch/lsd":      {"fetch/metainfo", "fetch/socket"},
-	"fetch/metadata": {"fetch/wire"},
+	"fetch/metadata": {"fetch/wire", "fetch/reach"},
 	"fetch/reach":    {},
 	"fetch/web":      {"fetch/reach", "fetch/socket"},
 	"fetch/metainfo": {},
 	"fetch/mse":      {},
 	"fetch/wire":     {"fetch/metainfo"},
 	"fetch/tracker":  {"fetch/metainfo", "fetch/reach", "fetch/socket"},
-	"fetch/dht":      {"fetch/metainfo", "fetch/socket"},
+	"fetch/dht":      {"fetch/metainfo", "fetch/reach", "fetch/socket"},
 	"fetch/peer":     {"fetch/wire", "fetch/metainfo"},
 	"fetch/picker":   {},
 	"fetch/socket":   {},
 	"fetch/seed":     {"fetch/metainfo"},
-	"fetch/swarm":    {"fetch/peer", "fetch/picker", "fetch/metainfo", "fetch/wire"},
+	"fetch/swarm":    {"fetch/peer", "fetch/picker", "fetch/metainfo", "fetch/wire", "fetch/reach"},
 }
 
 // forTests are the packages that nothing shipped may import.

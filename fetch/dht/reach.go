@@ -1,22 +1,20 @@
 package dht
 
-import "net/netip"
+import (
+	"net/netip"
+
+	"torrentfs/fetch/reach"
+)
 
 // sendable says whether a node or a peer can be at a.
-func sendable(a netip.AddrPort) bool {
-	ip := a.Addr()
-	if !ip.IsValid() || ip.IsUnspecified() || ip.IsMulticast() || ip.IsLinkLocalUnicast() || a.Port() == 0 {
-		return false
-	}
-	return !ip.Is4() || ip.As4()[0] != 0 && ip.As4()[0] < 240
-}
+func sendable(a netip.AddrPort) bool { return reach.Of(a.Addr()) != reach.Never && a.Port() != 0 }
 
 // local says whether an address is of this host or a private network.
-func local(ip netip.Addr) bool { return ip.IsLoopback() || ip.IsPrivate() || ip.IsLinkLocalUnicast() }
+func local(ip netip.Addr) bool { return reach.Of(ip) != reach.Public }
 
-// nameable says whether a node at from may send us to a: one out on the Internet has no business with our own network.
+// nameable says whether a node at from may send us to a.
 func nameable(from netip.Addr, a netip.AddrPort) bool {
-	return sendable(a) && (!local(a.Addr()) || local(from))
+	return a.Port() != 0 && reach.MayName(from, a.Addr())
 }
 
 // origin stands for whoever controls an address: the address, or for IPv6 the network that one customer has.

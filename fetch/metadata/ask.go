@@ -5,8 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
+	"slices"
 	"time"
 
+	"torrentfs/fetch/reach"
 	"torrentfs/fetch/wire"
 )
 
@@ -124,7 +127,9 @@ func (c *conversation) run() error {
 			err = c.answered(m.Data)
 		case extPEX:
 			if e, err := wire.ParseExchange(m.Data); err == nil && !c.f.cfg.NoPEX {
-				c.f.AddPeers(e.Added)
+				c.f.AddPeers(slices.DeleteFunc(e.Added, func(a netip.AddrPort) bool {
+					return !reach.MayName(c.s.addr.Addr(), a.Addr())
+				}))
 			}
 		}
 		if err != nil {

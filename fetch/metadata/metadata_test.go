@@ -9,6 +9,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/netip"
+	"sync"
 	"testing"
 	"time"
 
@@ -168,6 +169,31 @@ func TestPeersTellOfOthers(t *testing.T) {
 	info := dictionary(20 << 10)
 	knows := &holder{pex: []netip.AddrPort{serve(t, sha1.Sum(info), honest(info))}}
 	mustRun(t, fetch(t, info, knows), info)
+}
+
+// A peer out on the Internet names services of this host: nobody knocks there.
+func TestPeersCannotNameWhatIsNearer(t *testing.T) {
+	info := dictionary(20 << 10)
+	hash := sha1.Sum(info)
+	var dialled sync.Map
+	knows := honest(info)
+	knows.pex = []netip.AddrPort{netip.MustParseAddrPort("127.0.0.1:22"), netip.MustParseAddrPort("169.254.169.254:80"), netip.MustParseAddrPort("[::ffff:127.0.0.1]:22")}
+	at := serve(t, hash, knows)
+	f := New(Config{InfoHash: hash, PeerID: [20]byte{'n'}, Dial: func(ctx context.Context, addr string) (net.Conn, error) {
+		dialled.Store(addr, true)
+		return new(net.Dialer).DialContext(ctx, "tcp", at.String())
+	}})
+	f.AddPeers([]netip.AddrPort{netip.MustParseAddrPort("60.1.2.3:6881")})
+	mustRun(t, f, info)
+	if addrs := f.Peers(); len(addrs) != 1 {
+		t.Errorf("known are %v", addrs)
+	}
+	dialled.Range(func(addr, _ any) bool {
+		if addr != "60.1.2.3:6881" {
+			t.Errorf("dialled %v", addr)
+		}
+		return true
+	})
 }
 
 func TestNobodyHasIt(t *testing.T) {

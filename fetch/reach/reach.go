@@ -19,15 +19,18 @@ var (
 	localNets = []netip.Prefix{
 		netip.MustParsePrefix("100.64.0.0/10"), // carrier NAT, and many an overlay network
 		netip.MustParsePrefix("192.0.0.0/24"),
-		netip.MustParsePrefix("198.18.0.0/15"), // benchmarking
-		netip.MustParsePrefix("fec0::/10"),     // site-local, of old
+		netip.MustParsePrefix("198.18.0.0/15"),  // benchmarking
+		netip.MustParsePrefix("fec0::/10"),      // site-local, of old
+		netip.MustParsePrefix("64:ff9b:1::/48"), // NAT64 of a network's own, which can lead anywhere in it
 	}
 	neverNets = []netip.Prefix{
 		netip.MustParsePrefix("0.0.0.0/8"), // Linux takes these for this host
 		netip.MustParsePrefix("240.0.0.0/4"),
 		netip.MustParsePrefix("100.100.100.200/32"), // a cloud's metadata service outside link-local
 		netip.MustParsePrefix("168.63.129.16/32"),   // another's
-		netip.MustParsePrefix("fd00:ec2::254/128"),  // and one over IPv6
+		netip.MustParsePrefix("192.0.0.192/32"),     // a third
+		netip.MustParsePrefix("fd00:ec2::/32"),      // and over IPv6
+		netip.MustParsePrefix("fd20:ce::254/128"),
 	}
 	nat64   = netip.MustParsePrefix("64:ff9b::/96")
 	sixTo4  = netip.MustParsePrefix("2002::/16")
@@ -55,6 +58,24 @@ func Of(a netip.Addr) Class {
 		}
 	}
 	return Public
+}
+
+// MayName reports whether a stranger at by may have us connect to a: never to a class Never, and to nothing that is nearer
+// to us than the stranger is, since that would be to knock at doors that it can't reach itself.
+func MayName(by, a netip.Addr) bool {
+	return Of(a) != Never && distance(a) >= distance(by)
+}
+
+// distance tells this host from its network from the rest of the world. What is link-local names as its network does.
+func distance(a netip.Addr) int {
+	a = a.Unmap()
+	switch {
+	case a.IsLoopback():
+		return 0
+	case Of(a) == Public:
+		return 2
+	}
+	return 1
 }
 
 func within(a netip.Addr, nets []netip.Prefix) bool {

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"torrentfs/fetch/peer"
+	"torrentfs/fetch/reach"
 )
 
 const (
@@ -111,21 +112,9 @@ func (p *candidates) add(c *candidate) {
 
 // hear lists an address that a peer named.
 func (p *candidates) hear(teller netip.Addr, addr netip.AddrPort) {
-	if reach(addr.Addr()) >= reach(teller) {
+	if reach.MayName(teller, addr.Addr()) {
 		p.add(&candidate{addr: addr, source: byPEX, teller: teller})
 	}
-}
-
-// reach says from how far away an address can be meant: 2 from anywhere, 1 from the same network, 0 from the same machine.
-// A peer that names one nearer than itself would have us knock at doors that it can't reach.
-func reach(ip netip.Addr) int {
-	switch {
-	case ip.IsLoopback():
-		return 0
-	case ip.IsPrivate(), ip.IsLinkLocalUnicast():
-		return 1
-	}
-	return 2
 }
 
 func (c *candidate) hearsay() bool { return c.source == byPEX }

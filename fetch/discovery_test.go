@@ -1,0 +1,29 @@
+package fetch
+
+import (
+	"net/netip"
+	"slices"
+	"testing"
+
+	"torrentfs/fetch/tracker"
+)
+
+// ears is a listener that keeps what it is told.
+type ears struct{ heard []netip.AddrPort }
+
+func (e *ears) AddPeers(_ string, addrs []netip.AddrPort) { e.heard = append(e.heard, addrs...) }
+func (e *ears) report() tracker.Request                   { return tracker.Request{} }
+func (e *ears) short() bool                               { return false }
+
+// What a magnet link names leads to no link-local address, what the user names does.
+func TestWhereNamedPeersMayBe(t *testing.T) {
+	hosts := []string{"169.254.169.254:80", "[fe80::1]:80", "[::ffff:169.254.169.254]:80", "0.0.0.0:80", "224.0.0.1:80", "127.0.0.1:6881", "1.2.3.4:6881"}
+	for source, want := range map[string]int{byLink: 2, "by hand": len(hosts)} {
+		e := new(ears)
+		d := &discovery{to: e}
+		d.resolve(t.Context(), source, slices.Clone(hosts))
+		if len(e.heard) != want {
+			t.Errorf("%s: %v", source, e.heard)
+		}
+	}
+}
