@@ -1,6 +1,8 @@
 package cache
 
 import (
+	"bytes"
+	"encoding/binary"
 	"math/rand/v2"
 	"os"
 	"slices"
@@ -46,6 +48,44 @@ func TestForeignHeader(t *testing.T) {
 	}
 }
 
+// FuzzHeader has what is taken for the head of an index be within bounds, and be printed as it was.
+func FuzzHeader(f *testing.F) {
+	for _, h := range []header{
+		{name: "film", pieceLength: 1 << 20, length: 1<<40 + 1, keep: true}, {pieceLength: 1, length: maxPieces - 1},
+		{pieceLength: 0, length: 1}, {pieceLength: maxPieceLength + 1, length: 1}, {pieceLength: 1, length: -1},
+		{pieceLength: 1, length: maxPieces},
+	} {
+		f.Add(h.encode())
+	}
+	f.Add([]byte(indexMagic))
+	f.Add(bytes.Repeat([]byte{0xff}, headerSize))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		if len(b) >= headerSize { // else hardly any input gets past the checksum
+			b = sealed(b[:headerSize])
+		}
+		h, err := decodeHeader(b)
+		if err != nil {
+			return
+		}
+		n := h.pieces()
+		if n < 0 || n > maxPieces || n > 0 && (h.size(n-1) < 1 || h.size(n-1) > h.pieceLength || int64(n-1)*h.pieceLength+h.size(n-1) != h.length) {
+			t.Errorf("%+v has %d pieces", h, n)
+		}
+		if again, err := decodeHeader(h.encode()); err != nil || again != h {
+			t.Errorf("%+v became %+v, %v", h, again, err)
+		}
+	})
+}
+
+// sealed is a header with the right magic, version and checksum.
+func sealed(head []byte) []byte {
+	head = bytes.Clone(head)
+	copy(head, indexMagic)
+	binary.LittleEndian.PutUint32(head[16:], indexVersion)
+	binary.LittleEndian.PutUint32(head[1020:], checksum(head))
+	return head
+}
+
 // FuzzIndex opens whatever bytes as an index, in each of the ways there are.
 func FuzzIndex(f *testing.F) {
 	spec := blankSpec(1, 100, 10)
@@ -54,9 +94,8 @@ func FuzzIndex(f *testing.F) {
 	f.Add([]byte(indexMagic), []byte{})
 	f.Fuzz(func(t *testing.T, head, stamps []byte) {
 		dir := Dir(t.TempDir())
-		if len(head) == headerSize { // else hardly any input gets past the checksum
-			sum := checksum(head)
-			head[1020], head[1021], head[1022], head[1023] = byte(sum), byte(sum>>8), byte(sum>>16), byte(sum>>24)
+		if len(head) == headerSize {
+			head = sealed(head)
 		}
 		if err := os.WriteFile(dir.path(spec.InfoHash, ".index"), append(head, stamps...), 0o600); err != nil {
 			t.Fatal(err)

@@ -34,7 +34,7 @@ var arrows = map[string][]string{
 }
 
 // forTests are the packages that nothing shipped may import.
-var forTests = []string{"fetch/fetchtest", "cmd/torrentfs/bench", "cmd/torrentfs/e2e"}
+var forTests = []string{"fetch/fetchtest", "fetch/fetchtest/heap", "cmd/torrentfs/bench", "cmd/torrentfs/e2e"}
 
 // soleImporters are the modules that one package alone wraps.
 var soleImporters = map[string]string{

@@ -74,11 +74,16 @@ func (l library) read(hash metainfo.Hash) (*record, error) {
 	if err != nil {
 		return nil, err
 	}
-	var r record
-	if err := json.Unmarshal(b, &r); err != nil {
+	r, err := parseRecord(b)
+	if err != nil {
 		return nil, fmt.Errorf("%s: %w", l.path(hash), err)
 	}
-	return &r, nil
+	return r, nil
+}
+
+func parseRecord(b []byte) (*record, error) {
+	r := new(record)
+	return r, json.Unmarshal(b, r)
 }
 
 func (r *record) torrent(hash metainfo.Hash) (*metainfo.Torrent, error) {

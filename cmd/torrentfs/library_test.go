@@ -1,20 +1,24 @@
 package main
 
 import (
+	"crypto/sha1"
+	"encoding/json"
 	"errors"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"reflect"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
+	"torrentfs/fetch/fetchtest/heap"
 	"torrentfs/fetch/metainfo"
 )
 
 // torrentOf returns a torrent of one file.
-func torrentOf(t *testing.T, content string, opt metainfo.CreateOptions) *metainfo.Torrent {
+func torrentOf(t testing.TB, content string, opt metainfo.CreateOptions) *metainfo.Torrent {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "file")
 	if err := os.WriteFile(path, []byte(content), 0o644); err != nil {
@@ -99,6 +103,53 @@ func TestLibraryBelievesNothing(t *testing.T) {
 	if _, err := l.get(two.InfoHash); err != nil {
 		t.Error(err)
 	}
+}
+
+// FuzzRecord: a file of the library, whatever is in it, gives the torrent of its hash or an error, and says the same when it
+// is written again.
+func FuzzRecord(f *testing.F) {
+	good := torrentOf(f, "one", metainfo.CreateOptions{})
+	for _, r := range []record{
+		{Info: good.Info, Trackers: [][]string{{"http://t.example/announce"}, {}}, WebSeeds: []string{"http://w.example/"}, Created: 1 << 62},
+		{Info: good.Info[:20]}, {},
+	} {
+		b, err := json.Marshal(r)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(b)
+	}
+	for _, s := range []string{"", "null", "{}", `{"info":""}`, `{"info":3}`, `{"trackers":[[1]]}`, strings.Repeat("[", 20_000)} {
+		f.Add([]byte(s))
+	}
+	f.Fuzz(func(t *testing.T, b []byte) {
+		var r *record
+		var err error
+		if took := heap.Allocated(func() { r, err = parseRecord(b) }); took > 64<<10+64*uint64(len(b)) {
+			t.Errorf("%d bytes allocated for %d", took, len(b))
+		}
+		if err != nil {
+			return
+		}
+		tor, err := r.torrent(sha1.Sum(r.Info))
+		if err != nil {
+			return
+		}
+		if _, err := r.torrent(metainfo.Hash{1}); err == nil {
+			t.Error("taken for another torrent")
+		}
+		printed, err := json.Marshal(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		again, err := parseRecord(printed)
+		if err != nil {
+			t.Fatalf("%s: %v", printed, err)
+		}
+		if other, err := again.torrent(tor.InfoHash); err != nil || other.InfoHash != tor.InfoHash || !other.Created.Equal(tor.Created) {
+			t.Errorf("%+v became %+v, %v", tor, other, err)
+		}
+	})
 }
 
 func TestLibraryPrunes(t *testing.T) {

@@ -15,6 +15,8 @@ import (
 	lib "github.com/anacrolix/dht/v2"
 	"github.com/anacrolix/dht/v2/krpc"
 	"github.com/anacrolix/torrent/bencode"
+
+	"torrentfs/fetch/fetchtest/heap"
 )
 
 var theirID = strings.Repeat("i", idSize)
@@ -259,6 +261,9 @@ func FuzzDecode(f *testing.F) {
 	f.Add([]byte("d1:ad2:id20:" + theirID + "12:implied_porti1e9:info_hash20:" + theirID + "4:porti1e5:token2:xxe1:q13:announce_peer1:t2:xy1:y1:qe"))
 	f.Add([]byte("d2:ip6:\x01\x02\x03\x04\x05\x061:rd2:id20:" + theirID + "5:token1:xe2:roi1e1:t4:abcd1:y1:re"))
 	f.Fuzz(func(t *testing.T, b []byte) {
+		if took := heap.Allocated(func() { _, _ = decode(b) }); took > 64<<10+64*uint64(len(b)) {
+			t.Errorf("%d bytes allocated for %d", took, len(b))
+		}
 		m, err := decode(b)
 		if err != nil {
 			return

@@ -4,6 +4,8 @@ import (
 	"reflect"
 	"strings"
 	"testing"
+
+	"torrentfs/fetch/fetchtest/heap"
 )
 
 const hash40 = "0123456789abcdef0123456789ABCDEF01234567"
@@ -68,6 +70,9 @@ func FuzzParse(f *testing.F) {
 		f.Add([]byte(c.in))
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {
+		if took := heap.Allocated(func() { _, _ = parse(b) }); took > 16<<10+16*uint64(len(b)) {
+			t.Errorf("%d bytes allocated for %d", took, len(b))
+		}
 		a, err := parse(b)
 		if err != nil {
 			if !reflect.DeepEqual(a, announcement{}) {

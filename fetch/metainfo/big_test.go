@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+
+	"torrentfs/fetch/fetchtest/heap"
 )
 
 // manyFiles is a .torrent of n files of 1,000 bytes each with these paths, in which slashes separate
@@ -44,7 +46,7 @@ func TestManyFiles(t *testing.T) {
 		data := manyFiles(n, c.path)
 		var tor *Torrent
 		var err error
-		took := allocated(func() { tor, err = Parse(data) })
+		took := heap.Allocated(func() { tor, err = Parse(data) })
 		if err != nil {
 			t.Errorf("%s: %v", c.name, err)
 			continue
@@ -70,7 +72,7 @@ func TestManyPieces(t *testing.T) {
 	data := manyPieces(n)
 	var tor *Torrent
 	var err error
-	took := allocated(func() { tor, err = Parse(data) })
+	took := heap.Allocated(func() { tor, err = Parse(data) })
 	if err != nil || tor.NumPieces() != n || tor.PieceSize(n-1) != 16384 {
 		t.Fatal(tor, err)
 	}
@@ -106,7 +108,7 @@ func TestHostileSizes(t *testing.T) {
 		{"long name", []byte(torrent(single("name", bstr(strings.Repeat("\xff", 4<<20)))))},
 		{"long comment", []byte(torrent(single(), "comment", bstr(strings.Repeat("\x00", 4<<20))))},
 	} {
-		took := allocated(func() { Parse(c.data) })
+		took := heap.Allocated(func() { Parse(c.data) })
 		if took > 12*uint64(len(c.data))+4*maxParts {
 			t.Errorf("%s: %d bytes for a torrent of %d", c.name, took, len(c.data))
 		}

@@ -4,9 +4,10 @@ import (
 	"fmt"
 	"math"
 	"reflect"
-	"runtime"
 	"strings"
 	"testing"
+
+	"torrentfs/fetch/fetchtest/heap"
 )
 
 // reply has a field of every kind that Decode knows.
@@ -183,12 +184,12 @@ func TestScanAllocatesNothing(t *testing.T) {
 		strings.Repeat("d0:", 1<<20),
 	} {
 		b := []byte(in)
-		if n := allocated(func() { scan(b) }); n > 64<<10 {
+		if n := heap.Allocated(func() { scan(b) }); n > 64<<10 {
 			t.Errorf("scan of %.10q... took %d bytes", in, n)
 		}
 	}
 	b := []byte("d" + numberedKeys(1<<17) + "e") // out of order, so that they must be sorted
-	if n := allocated(func() { scan(b) }); n > 4*uint64(len(b)) {
+	if n := heap.Allocated(func() { scan(b) }); n > 4*uint64(len(b)) {
 		t.Errorf("scan of %d bytes of keys took %d bytes", len(b), n)
 	}
 }
@@ -200,13 +201,4 @@ func numberedKeys(n int) string {
 		fmt.Fprintf(&b, "8:%08xi0e", n-i)
 	}
 	return b.String()
-}
-
-// allocated is the number of bytes that f allocates.
-func allocated(f func()) uint64 {
-	var before, after runtime.MemStats
-	runtime.ReadMemStats(&before)
-	f()
-	runtime.ReadMemStats(&after)
-	return after.TotalAlloc - before.TotalAlloc
 }

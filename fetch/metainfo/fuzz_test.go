@@ -3,6 +3,8 @@ package metainfo
 import (
 	"bytes"
 	"testing"
+
+	"torrentfs/fetch/fetchtest/heap"
 )
 
 // maxSeed keeps the seeds small; the table's larger cases are about bounds, which mutation does not find.
@@ -16,7 +18,13 @@ func FuzzParse(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {
 		before := bytes.Clone(b)
-		if tor, err := Parse(b); err == nil {
+		var tor *Torrent
+		var err error
+		// As TestHostileSizes has it: some times the input, and what the parts of lists may take.
+		if took := heap.Allocated(func() { tor, err = Parse(b) }); took > 64<<10+4*maxParts || took > 64<<10+512*uint64(len(b)) {
+			t.Errorf("%d bytes allocated for %d", took, len(b))
+		}
+		if err == nil {
 			checkTorrent(t, "", tor)
 		}
 		if !bytes.Equal(b, before) {
@@ -55,6 +63,9 @@ func FuzzScan(f *testing.F) {
 		f.Add([]byte(s))
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {
+		if took := heap.Allocated(func() { _, _, _ = scan(b) }); took > 16<<10+16*uint64(len(b)) {
+			t.Errorf("%d bytes allocated to scan %d", took, len(b))
+		}
 		v, rest, err := scan(b)
 		if err != nil {
 			return

@@ -5,6 +5,8 @@ import (
 	"reflect"
 	"strings"
 	"testing"
+
+	"torrentfs/fetch/fetchtest/heap"
 )
 
 const (
@@ -197,6 +199,9 @@ func FuzzMagnet(f *testing.F) {
 		}
 	}
 	f.Fuzz(func(t *testing.T, s string) {
+		if took := heap.Allocated(func() { _, _ = ParseMagnet(s) }); took > 64<<10+512*uint64(len(s)) {
+			t.Errorf("%d bytes allocated for %d", took, len(s))
+		}
 		if m, err := ParseMagnet(s); err == nil {
 			checkMagnet(t, m)
 		}

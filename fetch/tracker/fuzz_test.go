@@ -10,6 +10,7 @@ import (
 	"unicode"
 	"unicode/utf8"
 
+	"torrentfs/fetch/fetchtest/heap"
 	"torrentfs/fetch/reach"
 )
 
@@ -65,6 +66,9 @@ func FuzzHTTPReply(f *testing.F) {
 		f.Add([]byte(s))
 	}
 	f.Fuzz(func(t *testing.T, body []byte) {
+		if took := heap.Allocated(func() { _, _ = parseReply(body) }); took > 128<<10+512*uint64(len(body)) {
+			t.Errorf("%d bytes allocated for %d", took, len(body))
+		}
 		resp, err := parseReply(body)
 		sound(t, resp, err)
 	})
@@ -98,6 +102,9 @@ func FuzzUDPReply(f *testing.F) {
 		}
 		if len(p) < 8 {
 			return
+		}
+		if took := heap.Allocated(func() { _, _ = parseAnnounce(p, is6) }); took > 16<<10+32*uint64(len(p)) {
+			t.Errorf("%d bytes allocated for %d", took, len(p))
 		}
 		resp, err := parseAnnounce(p, is6)
 		sound(t, resp, err)
@@ -146,7 +153,12 @@ func FuzzPage(f *testing.F) {
 		f.Add([]byte(s))
 	}
 	f.Fuzz(func(t *testing.T, answer []byte) {
-		p, err := readPage(bytes.NewReader(answer), nil)
+		var p page
+		var err error
+		// What is unpacked may be a thousand times what came, but no more than a body may be, twice over while it grows.
+		if took := heap.Allocated(func() { p, err = readPage(bytes.NewReader(answer), nil) }); took > 8*maxBody+64*uint64(len(answer)) {
+			t.Errorf("%d bytes allocated for %d", took, len(answer))
+		}
 		if len(p.body) > maxBody {
 			t.Errorf("body of %d bytes", len(p.body))
 		}

@@ -2,9 +2,11 @@ package wire
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
 	"net/netip"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -55,7 +57,12 @@ func TestExchange(t *testing.T) {
 func FuzzMetadata(f *testing.F) {
 	f.Add(Metadata{Type: MetadataData, Piece: 1, Size: 5, Data: []byte("x")}.Append(nil))
 	f.Add(Metadata{Type: MetadataRequest}.Append(nil))
+	f.Add(Metadata{Type: MetadataReject, Piece: 1 << 31}.Append(nil))
+	for _, s := range []string{"", "le", "d8:msg_typei3e5:piecei0eerest", "d8:msg_typei0e5:piecei2147483649ee", "d8:msg_typei1e5:piecei0e10:total_sizei-1ee"} {
+		f.Add([]byte(s))
+	}
 	f.Fuzz(func(t *testing.T, b []byte) {
+		modest(t, len(b), func() { _, _ = ParseMetadata(b) })
 		m, err := ParseMetadata(b)
 		if err != nil {
 			return
@@ -71,7 +78,11 @@ func FuzzMetadata(f *testing.F) {
 func FuzzExchange(f *testing.F) {
 	f.Add(Exchange{Added: []netip.AddrPort{netip.MustParseAddrPort("10.1.2.3:6881")}}.Append(nil))
 	f.Add([]byte("d6:added618:aaaaaaaaaaaaaaaaaae"))
+	f.Add([]byte("d5:added7:aaaaaaa7:added.f1:x7:dropped5:abcde8:dropped618:\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\xff\xffaaaaaae"))
+	f.Add([]byte("d5:added600:" + strings.Repeat("a", 600) + "e"))
+	f.Add([]byte("le"))
 	f.Fuzz(func(t *testing.T, b []byte) {
+		modest(t, len(b), func() { _, _ = ParseExchange(b) })
 		e, err := ParseExchange(b)
 		if err != nil {
 			return
@@ -79,9 +90,47 @@ func FuzzExchange(f *testing.F) {
 		if len(e.Added) > 2*MaxPEX || len(e.Dropped) > 2*MaxPEX {
 			t.Fatalf("%d added, %d dropped", len(e.Added), len(e.Dropped))
 		}
+		for _, a := range append(e.Added, e.Dropped...) {
+			if a.Addr().Is4In6() {
+				t.Errorf("%v hides an IPv4 address", a)
+			}
+		}
+		// Printed by family, so that an IPv4 address that came among those of IPv6 moves; beyond MaxPEX of a family they
+		// are left out.
 		again, err := ParseExchange(e.Append(nil))
-		if err != nil || len(again.Added) > len(e.Added) || len(again.Dropped) > len(e.Dropped) {
+		if err != nil || !same(again.Added, e.Added) || !same(again.Dropped, e.Dropped) {
 			t.Fatalf("%+v became %+v (%v)", e, again, err)
+		}
+	})
+}
+
+// same says whether two lists hold the same addresses of each family, as far as a message has room for them.
+func same(a, b []netip.AddrPort) bool {
+	for _, six := range []bool{false, true} {
+		family := func(list []netip.AddrPort) (kept []netip.AddrPort) {
+			for _, a := range list {
+				if a.Addr().Is6() == six && len(kept) < MaxPEX {
+					kept = append(kept, a)
+				}
+			}
+			return kept
+		}
+		if !slices.Equal(family(a), family(b)) {
+			return false
+		}
+	}
+	return true
+}
+
+// FuzzDontHave: four bytes are an index, anything else is nothing.
+func FuzzDontHave(f *testing.F) {
+	f.Add([]byte{0, 0, 0, 1})
+	f.Add([]byte{0xff, 0xff, 0xff, 0xff})
+	f.Add([]byte{1, 2, 3})
+	f.Fuzz(func(t *testing.T, b []byte) {
+		index, ok := ParseDontHave(b)
+		if ok != (len(b) == 4) || ok && !bytes.Equal(binary.BigEndian.AppendUint32(nil, index), b) {
+			t.Fatalf("%x is %d, %v", b, index, ok)
 		}
 	})
 }

@@ -9,6 +9,8 @@ import (
 	"strings"
 	"testing"
 	"testing/iotest"
+
+	"torrentfs/fetch/fetchtest/heap"
 )
 
 var messages = []Message{
@@ -189,6 +191,10 @@ func FuzzReader(f *testing.F) {
 	f.Add([]byte{0xff, 0xff, 0xff, 0xff, 7})
 	f.Fuzz(func(t *testing.T, b []byte) {
 		const limit = 64 << 10
+		// One buffer that doubles up to the largest, and one for a message that only its length prefix promises.
+		if n := heap.Allocated(func() { readAll(NewReader(bytes.NewReader(b), limit)) }); n > 2*largest+limit+16<<10 {
+			t.Errorf("%d bytes allocated for %d", n, len(b))
+		}
 		r := NewReader(bytes.NewReader(b), limit)
 		at := 0
 		for {
@@ -208,12 +214,62 @@ func FuzzReader(f *testing.F) {
 	})
 }
 
+// readAll reads messages to the end.
+func readAll(r *Reader) {
+	for {
+		if _, err := r.Next(); err != nil {
+			return
+		}
+	}
+}
+
+// FuzzHandshake: what is taken says what its bytes say, and nothing behind it is read.
+func FuzzHandshake(f *testing.F) {
+	f.Add(Handshake{InfoHash: [20]byte{1}, PeerID: [20]byte{2}}.Append(nil))
+	f.Add(append(Handshake{Features: Features{true, true, true}, InfoHash: [20]byte{1}}.Append(nil), "more"...))
+	f.Add([]byte("\x13BitTorrent protocoL" + strings.Repeat("x", 48)))
+	f.Add([]byte("\x13BitTorrent protocol"))
+	f.Add([]byte("GET / HTTP/1.1\r\n\r\n"))
+	f.Add([]byte{})
+	f.Fuzz(func(t *testing.T, b []byte) {
+		r := bytes.NewReader(b)
+		h, err := ReadHandshake(r)
+		if read := len(b) - r.Len(); read > HandshakeSize {
+			t.Fatalf("%d bytes were read", read)
+		}
+		if err != nil {
+			return
+		}
+		printed := h.Append(nil)
+		for i := range printed {
+			if reserved := i >= 20 && i < 28; printed[i] != b[i] && !reserved || printed[i]&^b[i] != 0 {
+				t.Fatalf("byte %d of %x is printed as %x", i, b[:HandshakeSize], printed)
+			}
+		}
+		if again, err := ReadHandshake(bytes.NewReader(printed)); err != nil || again != h {
+			t.Fatalf("%+v became %+v (%v)", h, again, err)
+		}
+	})
+}
+
+// modest checks that a parser took no more memory than a message of n bytes may cost.
+func modest(t *testing.T, n int, parse func()) {
+	t.Helper()
+	if took := heap.Allocated(parse); took > 64<<10+64*uint64(n) {
+		t.Errorf("%d bytes allocated for %d", took, n)
+	}
+}
+
 // FuzzExtendedHandshake: no panic, and what is taken survives printing and parsing.
 func FuzzExtendedHandshake(f *testing.F) {
 	f.Add([]byte("d1:md6:ut_pexi1ee1:pi6881e4:reqqi250e1:v3:abce"))
 	f.Add([]byte("d1:mi1ee"))
 	f.Add([]byte("de"))
+	f.Add([]byte("le"))
+	f.Add([]byte("d1:md11:lt_donthavei7e11:ut_metadatai256e6:ut_pexi-1ee13:metadata_sizei31235e1:pi70000e4:reqqi-5e11:upload_onlyi1ee"))
+	f.Add([]byte("d13:metadata_sizei-1e4:reqqi9223372036854775807e1:v100:" + strings.Repeat("v", 100) + "e"))
 	f.Fuzz(func(t *testing.T, b []byte) {
+		modest(t, len(b), func() { _, _ = ParseExtendedHandshake(b) })
 		h, err := ParseExtendedHandshake(b)
 		if err != nil {
 			return
