@@ -5,6 +5,7 @@ import (
 	"slices"
 	"testing"
 
+	"torrentfs/fetch/socket"
 	"torrentfs/fetch/tracker"
 )
 
@@ -20,7 +21,7 @@ func TestWhereNamedPeersMayBe(t *testing.T) {
 	hosts := []string{"169.254.169.254:80", "[fe80::1]:80", "[::ffff:169.254.169.254]:80", "0.0.0.0:80", "224.0.0.1:80", "127.0.0.1:6881", "1.2.3.4:6881"}
 	for source, want := range map[string]int{byLink: 2, "by hand": len(hosts)} {
 		e := new(ears)
-		d := &discovery{to: e}
+		d := &discovery{client: &Client{sockets: new(socket.Opener)}, to: e}
 		d.resolve(t.Context(), source, slices.Clone(hosts))
 		if len(e.heard) != want {
 			t.Errorf("%s: %v", source, e.heard)

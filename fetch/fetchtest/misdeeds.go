@@ -40,6 +40,15 @@ var Silent = Conduct{Shake: func(s *Session) error { return s.Pause(time.Hour) }
 // Mute shakes hands, claims everything, unchokes, and never answers a request.
 var Mute = Conduct{Answer: func(*Session, wire.Message) error { return nil }}
 
+// HangUp ends a connection after n bytes of the handshake.
+func HangUp(n int) Conduct {
+	return Conduct{Shake: func(s *Session) error {
+		b := wire.Handshake{Features: everything, InfoHash: s.Content.InfoHash, PeerID: s.ID}.Append(nil)
+		_ = s.Write(b[:n])
+		return errOver
+	}}
+}
+
 func handshakes() []Misdeed {
 	raw := func(name string, answer func(s *Session) []byte) Misdeed {
 		return plain(name, Conduct{Shake: func(s *Session) error {
@@ -77,9 +86,7 @@ func handshakes() []Misdeed {
 			return nil
 		}}),
 		plain("hangs up within the handshake", Conduct{Shake: func(s *Session) error {
-			b := wire.Handshake{Features: everything, InfoHash: s.Content.InfoHash, PeerID: s.ID}.Append(nil)
-			_ = s.Write(b[:int(cut.Add(1)-1)%len(b)])
-			return errOver
+			return HangUp(int(cut.Add(1)-1) % wire.HandshakeSize).Shake(s)
 		}}),
 		plain("hangs up after the handshake", Conduct{Greet: func(*Session) error { return errOver }}),
 	}
@@ -186,6 +193,12 @@ func blocks() []Misdeed {
 				return err
 			}
 			return s.Give(req, right)
+		}),
+		answer("each block twice, the second time wrong", func(s *Session, req wire.Message, right []byte) error {
+			if err := s.Give(req, right); err != nil {
+				return err
+			}
+			return s.Send(wire.Message{ID: wire.Piece, Index: req.Index, Begin: req.Begin, Data: make([]byte, len(right))})
 		}),
 		answer("blocks that overlap", func(s *Session, req wire.Message, right []byte) error {
 			req.Begin += uint32(len(right) / 2)
@@ -309,6 +322,21 @@ func requests() []Misdeed {
 		}),
 		plain("wants to be served, wants not, and so on", Conduct{Heed: deaf, Beside: func(s *Session) error {
 			return s.Flood(wire.Message{ID: wire.NotInterested}.Append(wire.Message{ID: wire.Interested}.Append(nil)))
+		}}),
+		plain("requests for what we lack", Conduct{Beside: func(s *Session) error {
+			if err := s.Send(wire.Message{ID: wire.Interested}); err != nil {
+				return err
+			}
+			for {
+				for i := range s.Content.NumPieces() {
+					if err := s.Send(wire.Message{ID: wire.Request, Index: uint32(i), Length: 1}); err != nil {
+						return err
+					}
+				}
+				if err := s.Pause(time.Second); err != nil {
+					return err
+				}
+			}
 		}}),
 		plain("requests for nothing", Conduct{Beside: func(s *Session) error { return s.Send(wire.Message{ID: wire.Request}) }}),
 		plain("requests for a gigabyte", Conduct{Beside: func(s *Session) error {

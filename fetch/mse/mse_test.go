@@ -163,6 +163,28 @@ func TestEnds(t *testing.T) {
 	}
 }
 
+// TestHangUpAtEveryByte has who dials hang up after whichever byte of its handshake.
+func TestHangUpAtEveryByte(t *testing.T) {
+	secret := &secret{7}
+	req1, proof := hash([]byte("req1"), secret[:]), secret.proof(ours)
+	whole := bytes.Join([][]byte{[]byte("padding"), req1[:], proof[:], terms(secret.stream("keyA", ours), RC4, true)}, nil)
+	for n := range whole {
+		br := bufio.NewReaderSize(bytes.NewReader(whole[:n]), readSize)
+		if _, err := secret.receive(mute{}, br, Plain|RC4, finds); !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
+			t.Errorf("after %d bytes of %d: %v", n, len(whole), err)
+		}
+	}
+	if _, err := secret.receive(mute{}, bufio.NewReaderSize(bytes.NewReader(whole), readSize), Plain|RC4, finds); err != nil {
+		t.Error(err)
+	}
+	for n := range keySize {
+		br := bufio.NewReader(bytes.NewReader(bytes.Repeat([]byte{2}, n)))
+		if _, err := agree(io.Discard, br, br); err == nil {
+			t.Errorf("%d bytes of a key were taken", n)
+		}
+	}
+}
+
 // mute is a connection of which only the reading matters.
 type mute struct{ net.Conn }
 
@@ -192,6 +214,39 @@ func FuzzReceive(f *testing.F) {
 		}
 	})
 }
+
+// FuzzSniff: whatever a peer begins with, all of it is read again.
+func FuzzSniff(f *testing.F) {
+	f.Add([]byte(plainStart + "and more"))
+	f.Add([]byte(plainStart))
+	f.Add([]byte("\x13BitTorrent protocoL"))
+	f.Add([]byte("GET / HTTP/1.1"))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		again, plain, err := Sniff(t.Context(), from{mute{}, bytes.NewReader(b)})
+		if err != nil {
+			if len(b) >= len(plainStart) {
+				t.Fatal(err)
+			}
+			return
+		}
+		if plain != strings.HasPrefix(string(b), plainStart) {
+			t.Errorf("%q: plain %v", b, plain)
+		}
+		if all, err := io.ReadAll(again); err != nil || !bytes.Equal(all, b) {
+			t.Errorf("%q is read again as %q, %v", b, all, err)
+		}
+	})
+}
+
+// from is a connection that gives what a reader does.
+type from struct {
+	mute
+	r io.Reader
+}
+
+func (c from) Read(p []byte) (int, error) { return c.r.Read(p) }
+func (from) SetDeadline(time.Time) error  { return nil }
+func (from) Close() error                 { return nil }
 
 // FuzzInitiate decrypts what a peer that we dialled may answer.
 func FuzzInitiate(f *testing.F) {

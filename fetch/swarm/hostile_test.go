@@ -2,6 +2,7 @@ package swarm
 
 import (
 	"math/rand/v2"
+	"net/netip"
 	"runtime"
 	"sync"
 	"testing"
@@ -38,6 +39,37 @@ func TestEachMisdeedBesideHonestPeers(t *testing.T) {
 			})
 		})
 	}
+}
+
+// A peer that hangs up within the handshake, after whichever byte, and whoever dialled, costs nobody anything.
+func TestHangUpAtEveryByteOfTheHandshake(t *testing.T) {
+	content := fetchtest.NewContent(mebibyte, 64<<10)
+	bubble(t, func(t *testing.T) {
+		r := newRig(t, content, setup{upload: true})
+		var hostile []*fetchtest.Peer
+		for n := range wire.HandshakeSize + 1 {
+			hostile = append(hostile, r.join(fast, fetchtest.HangUp(n)))
+			caller := fetchtest.NewPeer(content, nil, fetchtest.HangUp(n))
+			r.peers = append(r.peers, caller)
+			r.dialIn(caller, r.address())
+		}
+		good := r.join(fast, honest)
+		r.readAll(mebibyte)
+		r.settle()
+		for n, p := range hostile {
+			if r.banned(p) || r.connected(p) {
+				t.Errorf("after %d bytes: banned %v, connected %v", n, r.banned(p), r.connected(p))
+			}
+		}
+		r.on(func(l *loop) {
+			if len(l.members.all) != 1 || l.pool.dials != 0 {
+				t.Errorf("%d peers, %d dials under way", len(l.members.all), l.pool.dials)
+			}
+		})
+		if r.banned(good) || good.Shaken() != 1 {
+			t.Errorf("the honest peer: banned %v, connected %d times", r.banned(good), good.Shaken())
+		}
+	})
 }
 
 // crowd is a swarm of peers, some of them honest and some not.
@@ -94,11 +126,27 @@ func (r *rig) judge(c crowd) {
 			r.t.Errorf("honest peer %d at %v: banned %v, connected %v, %d times", i, p.Addr(), r.banned(p), r.connected(p), p.Shaken())
 		}
 	}
+	liars := make(map[netip.AddrPort]bool)
 	for i, p := range c.bad {
+		liars[p.Addr()] = c.kinds[i].Liar
 		if r.banned(p) && !c.kinds[i].Liar {
 			r.t.Errorf("a peer that did not lie is banned: %s", c.kinds[i].Name)
 		}
 	}
+	r.on(func(l *loop) {
+		for a := range l.pool.bans.addrs {
+			if !liars[a] {
+				r.t.Errorf("%v is banned, where no liar is", a)
+			}
+		}
+		for who := range l.pool.bans.ids {
+			for _, p := range c.good {
+				if who.id == p.ID {
+					r.t.Errorf("the peer id of an honest peer at %v is banned", p.Addr())
+				}
+			}
+		}
+	})
 }
 
 // A swarm of 200 over real sockets, half of it hostile, and several readers.
@@ -166,6 +214,21 @@ func TestThroughputBesideHostileHalf(t *testing.T) {
 			t.Logf("%+v", r.Stats())
 		})
 	}
-	t.Logf("the honest alone %.2f s, among as many hostile %.2f s: %.2f of the throughput",
-		took[0].Seconds(), took[1].Seconds(), took[0].Seconds()/took[1].Seconds())
+	t.Logf("%d kinds of misdeeds; the honest alone %.2f s, among as many hostile %.2f s: %.2f of the throughput",
+		len(fetchtest.Misdeeds()), took[0].Seconds(), took[1].Seconds(), took[0].Seconds()/took[1].Seconds())
+}
+
+// What is left of the throughput over real sockets, where hostile peers cost processor time too, their own included.
+func BenchmarkHostileHalf(b *testing.B) {
+	content := fetchtest.NewContent(64*mebibyte, 256<<10)
+	for name, hostile := range map[string]bool{"honest alone": false, "among as many hostile": true} {
+		b.Run(name, func(b *testing.B) {
+			r := newRig(b, content, setup{real: true, cache: 16 * mebibyte, inFlight: 16 * mebibyte, upload: true, pex: true})
+			r.crowd(200, hostile)
+			b.SetBytes(content.Length)
+			for b.Loop() {
+				r.readAll(8 * mebibyte)
+			}
+		})
+	}
 }

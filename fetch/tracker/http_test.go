@@ -307,6 +307,23 @@ func TestEndless(t *testing.T) {
 			io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nd5:peers")
 			io.Copy(io.Discard, c)
 		}, "no complete answer in time"},
+		"body that trickles": {func(c net.Conn) {
+			io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n")
+			for {
+				if _, err := io.WriteString(c, "d"); err != nil {
+					return
+				}
+				time.Sleep(5 * time.Millisecond)
+			}
+		}, "no complete answer in time"},
+		"header that trickles": {func(c net.Conn) {
+			for {
+				if _, err := io.WriteString(c, "HTTP"); err != nil {
+					return
+				}
+				time.Sleep(5 * time.Millisecond)
+			}
+		}, "no complete answer in time"},
 		"closed at once": {func(c net.Conn) {}, "connection closed before"},
 		"closed in body": {func(c net.Conn) { io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nd5") },
 			"connection closed before"},
@@ -393,16 +410,20 @@ func TestRedirects(t *testing.T) {
 		"this host, unspecified":       {url: "http://0.0.0.0:1/announce", want: "reserved"},
 		"a name that is half private":  {url: "http://both.example/x"},
 		"half private, after a public": {url: public, to: map[string]string{"tracker.example:8000": "http://both.example/x"}},
-		"to a file":                    {url: public, to: map[string]string{"tracker.example:8000": "file:///etc/passwd"}, want: "not an http or https URL"},
-		"to gopher":                    {url: public, to: map[string]string{"tracker.example:8000": "gopher://127.0.0.1/"}, want: "not an http or https URL"},
-		"to UDP":                       {url: public, to: map[string]string{"tracker.example:8000": "udp://9.8.7.6:80"}, want: "not an http or https URL"},
-		"to nonsense":                  {url: public, to: map[string]string{"tracker.example:8000": "http://[::1"}, want: "not an http or https URL"},
-		"to an unknown name":           {url: public, to: map[string]string{"tracker.example:8000": "http://gone.example/announce"}, want: "no such address"},
+		"a name that moves to the local network": {url: "http://moves.example/announce", to: map[string]string{"moves.example": "http://moves.example/announce?again"},
+			want: "on the local network"},
+		"a name that moves to metadata": {url: "http://strays.example/announce", to: map[string]string{"strays.example": "/announce?again"}, want: "link-local"},
+		"to a file":                     {url: public, to: map[string]string{"tracker.example:8000": "file:///etc/passwd"}, want: "not an http or https URL"},
+		"to gopher":                     {url: public, to: map[string]string{"tracker.example:8000": "gopher://127.0.0.1/"}, want: "not an http or https URL"},
+		"to UDP":                        {url: public, to: map[string]string{"tracker.example:8000": "udp://9.8.7.6:80"}, want: "not an http or https URL"},
+		"to nonsense":                   {url: public, to: map[string]string{"tracker.example:8000": "http://[::1"}, want: "not an http or https URL"},
+		"to an unknown name":            {url: public, to: map[string]string{"tracker.example:8000": "http://gone.example/announce"}, want: "no such address"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			names := map[string]string{
 				"tracker.example": "9.9.9.9", "router.lan": "192.168.7.1", "metadata.example": "169.254.169.254",
 			}
+			moves := map[string]string{"moves.example": "192.168.7.9", "strays.example": "169.254.169.254"}
 			s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
 				if req.Referer() != "" {
 					t.Errorf("%s learns where we come from: %s", req.Host, req.Referer())
@@ -418,6 +439,10 @@ func TestRedirects(t *testing.T) {
 			var dialed []string
 			c := newClient(t, ClientOptions{
 				Lookup: func(_ context.Context, network, host string) ([]netip.Addr, error) {
+					if to := moves[host]; network == "ip4" && to != "" { // public at first
+						defer func() { names[host], moves[host] = to, "" }()
+						return []netip.Addr{netip.MustParseAddr("9.9.9.2")}, nil
+					}
 					if host == "both.example" && network == "ip4" {
 						return []netip.Addr{netip.MustParseAddr("10.0.0.1"), netip.MustParseAddr("9.9.9.1")}, nil
 					}

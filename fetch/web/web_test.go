@@ -7,6 +7,7 @@ import (
 	"net/http/httptest"
 	"net/netip"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"go.uber.org/goleak"
@@ -33,7 +34,11 @@ func TestGet(t *testing.T) {
 			}
 		}
 	})
-	srv := httptest.NewServer(mux)
+	var asked atomic.Int64
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		asked.Add(1)
+		mux.ServeHTTP(w, r)
+	}))
 	defer srv.Close()
 	for _, c := range []struct{ path, body, err string }{
 		{"/file", "body for test/1", ""},
@@ -48,8 +53,21 @@ func TestGet(t *testing.T) {
 			t.Errorf("%s: %.40q, %v", c.path, b, err)
 		}
 	}
-	if _, err := client.Get(t.Context(), srv.URL+"/file", Stranger); !errors.Is(err, ErrReach) {
-		t.Errorf("a stranger's link to loopback: %v", err)
+	before := asked.Load()
+	// A stranger's link doesn't lead to this host, however it is named: the address counts, at the time of connecting.
+	port := srv.URL[strings.LastIndexByte(srv.URL, ':'):]
+	for _, host := range []string{"127.0.0.1", "127.8.8.8", "localhost", "[::ffff:127.0.0.1]", "[64:ff9b::7f00:1]", "0.0.0.0", "[::]"} {
+		if _, err := client.Get(t.Context(), "http://"+host+port+"/file", Stranger); !errors.Is(err, ErrReach) {
+			t.Errorf("a stranger's link to %s: %v", host, err)
+		}
+	}
+	for _, host := range []string{"127.1", "2130706433", "0x7f.0.0.1", "0177.0.0.1", "localhost.", "LOCALHOST"} { // names to us, addresses to some resolvers
+		if b, err := client.Get(t.Context(), "http://"+host+port+"/file", Stranger); err == nil {
+			t.Errorf("a stranger's link to %s gave %q", host, b)
+		}
+	}
+	if n := asked.Load(); n != before {
+		t.Errorf("the server was asked %d times", n-before)
 	}
 	for _, bad := range []string{"file:///etc/passwd", "ftp://h/f", "http://", "://", "magnet:?xt=x"} {
 		if _, err := client.Get(t.Context(), bad, User); err == nil {
