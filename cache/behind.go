@@ -17,6 +17,17 @@ func (m *memory) freshen(p *piece) {
 	}
 }
 
+// backlogShare is the part of memory that pieces may fill which wait to be written before Torrent.KeepsUp says no: half of
+// what fresh pieces have for themselves.
+const backlogShare = 4
+
+// backlog returns the bytes that wait to be written.
+func (m *memory) backlog() int64 {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.unwritten
+}
+
 // stale takes a piece off the queue.
 func (m *memory) stale(p *piece) {
 	if p.fresh != nil {

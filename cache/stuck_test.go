@@ -42,3 +42,31 @@ func TestStuckDisk(t *testing.T) {
 		<-c.disk.done
 	})
 }
+
+// TestKeepsUp: a cache says when its disk is behind, and when it can take nothing.
+func TestKeepsUp(t *testing.T) {
+	spec := testSpec(1, 16<<10, 1<<20)
+	if open(t, newCache(t, Config{}), spec).KeepsUp() {
+		t.Error("without a disk")
+	}
+	c := newCache(t, Config{Memory: 1 << 20, Dir: t.TempDir(), DiskSize: 1 << 30})
+	v := open(t, c, spec)
+	if !v.KeepsUp() {
+		t.Error("not with nothing to write")
+	}
+	asked, answer := make(chan struct{}), make(chan struct{})
+	go c.disk.do(func() { close(asked); <-answer })
+	<-asked
+	n := 0
+	for ; v.KeepsUp() && n < len(spec.Hashes); n++ {
+		put(v, n)
+	}
+	if s := c.Stats(); s.Unwritten != 256<<10 || s.Unsaved != 0 {
+		t.Errorf("it says so after %d pieces: %+v", n, s)
+	}
+	close(answer)
+	settle(c)
+	if !v.KeepsUp() {
+		t.Error("not when all is written")
+	}
+}

@@ -85,6 +85,16 @@ func (t *Torrent) Keep(on bool) error {
 	return t.s.setKeep(on)
 }
 
+// Persists says whether there is a disk to keep pieces on.
+func (t *Torrent) Persists() bool { return t.s.c.disk != nil }
+
+// KeepsUp says whether a piece added now is likely to be on disk before memory needs its room: the disk takes pieces of
+// this torrent, and is not far behind. Without a disk it never does. It never blocks.
+func (t *Torrent) KeepsUp() bool {
+	v := t.s.vol.Load()
+	return v != nil && !v.readOnly && t.s.c.mem.backlog() < t.s.c.mem.limit/backlogShare
+}
+
 // Get returns a piece that is in memory, pinned: its bytes stay as they are until release is called.
 // Releasing twice does nothing. It never blocks.
 func (t *Torrent) Get(piece int) (data []byte, release func(), ok bool) {

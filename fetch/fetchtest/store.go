@@ -28,6 +28,7 @@ type Store struct {
 	peak   int64           // the most that flying ever was
 	pins   int             // not released
 	given  [][]byte        // back: nobody may write to them
+	behind bool            // KeepsUp says no
 	faults []error
 }
 
@@ -229,6 +230,34 @@ func (s *Store) Evict() {
 	for s.order.Len() > 0 {
 		s.drop(s.order.Front().Value.(*kept))
 	}
+}
+
+// Lose drops some pieces, as a store does whose disk could not take them or was tampered with.
+func (s *Store) Lose(pieces ...int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, piece := range pieces {
+		if k := s.pieces[piece]; k != nil {
+			s.drop(k)
+		}
+	}
+}
+
+// FallBehind has KeepsUp say that the store does not.
+func (s *Store) FallBehind(behind bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.behind = behind
+}
+
+// Persists is a part of swarm.Store that a store may have.
+func (s *Store) Persists() bool { return true }
+
+// KeepsUp is a part of swarm.Store that a store may have.
+func (s *Store) KeepsUp() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return !s.behind
 }
 
 // Peak is the most bytes that were ever given out and not come back.

@@ -10,22 +10,37 @@ import (
 const (
 	keepUnderWay = 16 << 20 // bytes of pieces fetched in the background at once
 	keepSample   = 64       // missing pieces among which the rarest is chosen
+	keepReview   = 1 << 16  // pieces looked at in one second for having been lost
 )
 
-// keeper fetches the whole torrent in the background. Each piece is fetched for it once: a cache too small for the torrent
-// would otherwise be filled again and again.
+// persistent is a Store that may keep pieces elsewhere than in memory.
+type persistent interface {
+	// Persists reports whether it does.
+	Persists() bool
+	// KeepsUp reports whether a piece added now is likely to be kept. It never blocks.
+	KeepsUp() bool
+}
+
+// keeper fetches the whole torrent in the background. While a persistent store does not keep up it fetches nothing, since
+// pieces would leave memory before they are kept; what is lost all the same, or later, is fetched again. Into any other
+// store each piece is fetched once: one too small for the torrent would be filled again and again.
 type keeper struct {
 	on       bool
-	asked    []bool
-	order    []int // pieces in the order in which they are looked at, drawn by chance: a swarm wants its members to differ
-	underWay int64
+	disk     persistent // nil: not that kind of store
+	listed   []bool     // by piece: in order, or under way
+	order    []int      // pieces in the order in which they are looked at, drawn by chance: a swarm wants its members to differ
+	reviewed int        // the piece to review next
+	underWay int64      // bytes
 }
 
 func newKeeper(cfg Config) keeper {
 	k := keeper{on: cfg.Keep && !cfg.Seed}
 	if k.on {
 		n := cfg.Torrent.NumPieces()
-		k.asked, k.order = make([]bool, n), rand.Perm(n)
+		if p, ok := cfg.Store.(persistent); ok && p.Persists() {
+			k.disk = p
+		}
+		k.listed, k.order = slices.Repeat([]bool{true}, n), rand.Perm(n)
 	}
 	return k
 }
@@ -33,12 +48,14 @@ func newKeeper(cfg Config) keeper {
 // keep wants as many more pieces as fit beside those under way. Pieces that nobody has yet wait until somebody does.
 func (l *loop) keep() {
 	k := &l.keeper
-	for k.on && k.underWay < max(keepUnderWay, l.cfg.Torrent.PieceLength) && len(l.members.all) > 0 {
+	if !k.on || len(l.members.all) == 0 {
+		return
+	}
+	for len(k.order) > 0 && k.underWay < max(keepUnderWay, l.cfg.Torrent.PieceLength) && (k.disk == nil || k.disk.KeepsUp()) {
 		piece, ok := l.rarest()
 		if !ok {
 			return
 		}
-		k.asked[piece] = true
 		t := l.target(piece)
 		if t.kept = true; len(t.waiters) == 0 && t.class == picker.Background {
 			t.urge(l, picker.Background, l.now)
@@ -47,36 +64,78 @@ func (l *loop) keep() {
 	}
 }
 
-// rarest chooses among some pieces that were not fetched in the background yet the one that the fewest peers have.
+// rarest takes from some of the listed pieces the one that the fewest peers have.
 func (l *loop) rarest() (piece int, ok bool) {
 	k := &l.keeper
-	fewest, seen := 0, 0
+	fewest, at := 0, 0
 	kept := k.order[:0]
 	for i, candidate := range k.order {
-		if seen == keepSample {
+		if len(kept) == keepSample {
 			kept = append(kept, k.order[i:]...)
 			break
 		}
-		if k.asked[candidate] || l.store.Has(candidate) {
-			continue // for good
+		if l.store.Has(candidate) {
+			k.listed[candidate] = false
+			continue
+		}
+		if n := l.members.picker.Owners(candidate); n > 0 && (!ok || n < fewest) {
+			piece, fewest, at, ok = candidate, n, len(kept), true
 		}
 		kept = append(kept, candidate)
-		seen++
-		if n := l.members.picker.Owners(candidate); n > 0 && (!ok || n < fewest) {
-			piece, fewest, ok = candidate, n, true
-		}
 	}
-	if k.order = kept; len(kept) > keepSample && !ok {
-		// None of these can be had now: look at others the next time.
+	k.order = kept
+	switch {
+	case ok:
+		k.order = slices.Delete(kept, at, at+1)
+	case len(kept) > keepSample: // none of these can be had now: look at others the next time
 		k.order = slices.Concat(kept[keepSample:], kept[:keepSample])
 	}
-	k.on = len(k.order) > 0
 	return piece, ok
 }
 
 // keptPiece notes that a piece fetched in the background has come.
 func (l *loop) keptPiece(t *target) {
 	if t.kept {
+		l.keeper.listed[t.index] = false
 		l.keeper.underWay -= l.cfg.Torrent.PieceSize(t.index)
+	}
+}
+
+// handBack gives up for now what is under way in the background alone and can't be had any more, so that it does not take
+// the place of what can; false when somebody else wants it too.
+func (l *loop) handBack(t *target) bool {
+	if !t.kept || len(t.waiters) > 0 || l.demand.covered(t.index) {
+		return false
+	}
+	l.forget(t)
+	if t.build != nil {
+		l.park(t)
+	}
+	l.keeper.order = append(l.keeper.order, t.index)
+	l.keeper.underWay -= l.cfg.Torrent.PieceSize(t.index)
+	return true
+}
+
+// review lists again what the store has lost, and hands back what has lost its last owner.
+func (l *loop) review() {
+	k := &l.keeper
+	if !k.on {
+		return
+	}
+	for _, t := range l.demand.targets {
+		if t.displaceable() && l.members.picker.Owners(t.index) == 0 {
+			l.handBack(t)
+		}
+	}
+	if k.disk == nil {
+		return
+	}
+	for range min(keepReview, len(k.listed)) {
+		i := k.reviewed
+		k.reviewed = (i + 1) % len(k.listed)
+		if !k.listed[i] && !l.store.Has(i) {
+			k.listed[i] = true
+			k.order = append(k.order, i)
+		}
 	}
 }

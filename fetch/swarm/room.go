@@ -28,6 +28,9 @@ func (l *loop) activate() {
 		switch size := l.cfg.Torrent.PieceSize(t.index); {
 		case l.builds.parkedOf(t.index) != nil: // it has its room
 		case l.members.picker.Owners(t.index) == 0:
+			if l.handBack(t) {
+				continue
+			}
 			d.idle = d.idle[:last]
 			d.orphans = append(d.orphans, t)
 			t.orphan = true

@@ -261,6 +261,7 @@ func (l *loop) sweep() {
 	l.measure()
 	l.hasten()
 	l.rotate()
+	l.review()
 	l.turnover()
 	l.dial()
 	l.rechoke()

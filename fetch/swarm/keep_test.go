@@ -1,0 +1,115 @@
+package swarm
+
+import (
+	"net/netip"
+	"testing"
+	"time"
+
+	"torrentfs/fetch/fetchtest"
+)
+
+// kept counts the pieces that the store has.
+func (r *rig) kept() (n int) {
+	for i := range r.content.NumPieces() {
+		if r.store.Has(i) {
+			n++
+		}
+	}
+	return n
+}
+
+// What the store lost before it could keep it, or later, is fetched again.
+func TestKeepFetchesAgainWhatWasLost(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		content := fetchtest.NewContent(24*mebibyte, mebibyte)
+		r := newRig(t, content, setup{keep: true})
+		r.join(fast, honest)
+		time.Sleep(time.Second)
+		if n := r.kept(); n == 0 || n == content.NumPieces() {
+			t.Fatalf("%d pieces so soon", n)
+		}
+		for i := range content.NumPieces() {
+			r.store.Lose(i)
+		}
+		time.Sleep(time.Minute)
+		if n := r.kept(); n != content.NumPieces() {
+			t.Errorf("only %d of %d pieces are kept", n, content.NumPieces())
+		}
+		r.store.Lose(3, 17)
+		time.Sleep(time.Minute)
+		if n := r.kept(); n != content.NumPieces() {
+			t.Errorf("%d of %d pieces after two were lost", n, content.NumPieces())
+		}
+	})
+}
+
+// While the disk does not keep up, nothing is fetched that would be lost.
+func TestKeepWaitsForTheStore(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		content := fetchtest.NewContent(24*mebibyte, mebibyte)
+		r := newRig(t, content, setup{keep: true})
+		r.store.FallBehind(true)
+		p := r.join(fast, honest)
+		time.Sleep(time.Minute)
+		if p.Blocks() > 0 {
+			t.Errorf("%d blocks were fetched for a store that could not take them", p.Blocks())
+		}
+		r.piece(5) // readers don't care
+		r.store.FallBehind(false)
+		time.Sleep(time.Minute)
+		if n := r.kept(); n != content.NumPieces() {
+			t.Errorf("only %d of %d pieces are kept", n, content.NumPieces())
+		}
+	})
+}
+
+// The only one to have what is fetched first, as the rarest, falls silent: the rest comes all the same, and that too when
+// somebody has it again.
+func TestKeepGoesOnWithoutTheRarest(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		content := fetchtest.NewContent(24*mebibyte, mebibyte)
+		r := newRig(t, content, setup{keep: true})
+		var rare, rest []int
+		for i := range content.NumPieces() {
+			if i < 18 {
+				rare = append(rare, i)
+			} else {
+				rest = append(rest, i)
+			}
+		}
+		leaver, stayer := r.peer(slow, honest), r.peer(fast, honest)
+		leaver.Lacks(rest...)
+		stayer.Lacks(rare...)
+		r.AddPeers("test", []netip.AddrPort{leaver.Addr()})
+		time.Sleep(3 * time.Second)
+		r.AddPeers("test", []netip.AddrPort{stayer.Addr()})
+		leaver.Close()
+		time.Sleep(time.Minute)
+		if n := r.kept(); n < len(rest) {
+			t.Errorf("%d pieces are kept, and %d can be had", n, len(rest))
+		}
+		r.join(fast, honest)
+		time.Sleep(time.Minute)
+		if n := r.kept(); n != content.NumPieces() {
+			t.Errorf("only %d of %d pieces are kept", n, content.NumPieces())
+		}
+	})
+}
+
+// A reader's piece is never waited for behind what is fetched in the background.
+func TestKeepGivesWayToReaders(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		content := fetchtest.NewContent(24*mebibyte, mebibyte)
+		r := newRig(t, content, setup{keep: true})
+		r.join(fast, honest)
+		time.Sleep(time.Second)
+		for _, i := range []int{23, 15, 7} {
+			at := time.Now()
+			r.piece(i)
+			// Alone on the line it takes an eighth of a second, and what is on its way already as much again.
+			if took := time.Since(at); took > time.Second {
+				t.Errorf("piece %d took %v", i, took)
+			}
+		}
+	})
+}
