@@ -51,8 +51,9 @@ microbench:     ## Go benchmarks of single packages
 fuzz:           ## every fuzz target for FUZZTIME
 	.ci/fuzz $(FUZZTIME)
 
-soak:           ## kill a mount KILLS times in the middle of reads
-	TORRENTFS_E2E_KILLS=$(KILLS) $(GO) test -count=1 -timeout 0 -run '^TestKills$$' $(E2E)
+soak:           ## kill a mount KILLS times in the middle of reads; bin/soak keeps what a failure left
+	mkdir -p bin/soak
+	TORRENTFS_E2E_KILLS=$(KILLS) $(GO) test -count=1 -timeout 0 -v -artifacts -outputdir bin/soak -run '^TestKills$$' $(E2E)
 
 clean:          ## remove what was built
 	rm -rf bin
