@@ -20,6 +20,7 @@ type Case struct {
 	Ideal    int64         `json:"ideal,omitempty"` // bytes a second: what the links, or those that count, carry
 	Readers  []string      `json:"-"`
 	Limit    time.Duration `json:"-"`                  // after which reading ends and what was read counts
+	OnDisk   bool          `json:"on_disk,omitempty"`  // readers keep what they keep on the content's disk, not in memory
 	Together string        `json:"together,omitempty"` // with the cases before and after that have the same here
 	measure  measure
 }
@@ -55,6 +56,26 @@ var cases = []Case{
 		Name: "lan", About: "4 seeders, unshaped, 1 MiB pieces: the whole file in order, then again",
 		Size: 1 * gib, Piece: mib, Peers: []Peers{{N: 4}},
 		Readers: []string{"drain", "torrentfs", "libtorrent", "aria2c", "btfs"}, Limit: 20 * time.Second, measure: whole,
+	},
+	{
+		Name: "keeping", About: "the same swarm: the whole file in order, with and without a cache on a disk",
+		Size: 1 * gib, Piece: mib, Peers: []Peers{{N: 4}}, OnDisk: true,
+		Readers: []string{"torrentfs", "memory only"}, Limit: 20 * time.Second, measure: whole,
+	},
+	{
+		Name: "cached", About: "no peers: the whole file in order from the cache on a disk, the page cache empty, 1 MiB pieces",
+		Size: 1 * gib, Piece: mib, Peers: []Peers{{N: 4}}, OnDisk: true,
+		Readers: []string{"torrentfs"}, Limit: 20 * time.Second, measure: cached,
+	},
+	{
+		Name: "cached-large", About: "the same with 8 MiB pieces",
+		Size: 1 * gib, Piece: 8 * mib, Peers: []Peers{{N: 4}}, OnDisk: true,
+		Readers: []string{"torrentfs"}, Limit: 20 * time.Second, measure: cached,
+	},
+	{
+		Name: "cached-small", About: "the same with 64 KiB pieces",
+		Size: 1 * gib, Piece: 64 * kib, Peers: []Peers{{N: 4}}, OnDisk: true,
+		Readers: []string{"torrentfs"}, Limit: 20 * time.Second, measure: cached,
 	},
 	{
 		Name: "four", About: "the same swarm: four programs at once at four places of the file",

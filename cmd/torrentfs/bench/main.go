@@ -111,7 +111,7 @@ func run() error {
 		b.readers = append(b.readers, r)
 	}
 	if *noRival {
-		*names = "torrentfs"
+		*names = "torrentfs,memory only"
 	}
 	if n := split(*names); n != nil {
 		b.readers = slices.DeleteFunc(b.readers, func(r reader) bool { return !slices.Contains(n, r.name) })
@@ -180,7 +180,8 @@ func (b *bench) gather(ctx context.Context, binary string, extra []string) error
 	}
 	b.readers = append(b.readers, drain)
 	if binary != "" {
-		b.readers = append(b.readers, torrentfs(binary, extra))
+		b.readers = append(b.readers, torrentfs("torrentfs", "this project's mount", binary, extra),
+			torrentfs("memory only", "the same with --cache-size=0", binary, append(slices.Clone(extra), "--cache-size=0")))
 	}
 	b.readers = append(b.readers, rivals()...)
 	return nil

@@ -30,6 +30,7 @@ type Sample struct {
 	Overhead float64   `json:"downloaded_per_byte,omitempty"` // bytes the seeders sent over bytes delivered
 	Again    float64   `json:"again_bytes_per_second,omitempty"`
 	Local    float64   `json:"local_bytes_per_second,omitempty"` // a local file read again
+	Plain    float64   `json:"plain_bytes_per_second,omitempty"` // a file on the same disk that has to come from there too
 	Tmpfs    float64   `json:"tmpfs_bytes_per_second,omitempty"` // the same where readers write, by default a tmpfs
 	One      float64   `json:"one_bytes_per_second,omitempty"`   // a single reader, just before the four
 	Least    float64   `json:"least_share,omitempty"`            // of the slowest of several readers, as a part of an equal share
@@ -294,7 +295,11 @@ func (b *bench) withSwarm(ctx context.Context, c *Case, f func(s *swarm, t *torr
 	}
 	b.mu.Lock()
 	b.runs++
-	work := filepath.Join(b.work, fmt.Sprintf("run%d", b.runs))
+	dir := b.work
+	if c.OnDisk {
+		dir = b.shelf.dir
+	}
+	work := filepath.Join(dir, fmt.Sprintf("run%d", b.runs))
 	b.mu.Unlock()
 	if err := os.Mkdir(work, 0o755); err != nil {
 		return Sample{}, err

@@ -27,8 +27,8 @@ type reader struct {
 // memory is what torrentfs is given, in bytes.
 const memory = 256 << 20
 
-// torrentfs is the reader that binary is. Flags it does not know (yet) are left out.
-func torrentfs(binary string, extra []string) reader {
+// torrentfs is a reader that binary is. Flags it does not know (yet) are left out.
+func torrentfs(name, about, binary string, extra []string) reader {
 	help, _ := exec.Command(binary, "mount", "--help").CombinedOutput()
 	args := []string{"mount"}
 	for _, flag := range []string{"--no-dht", "--no-lsd", "--no-pex", fmt.Sprintf("--memory=%dMiB", memory>>20)} {
@@ -38,7 +38,7 @@ func torrentfs(binary string, extra []string) reader {
 		}
 	}
 	args = append(args, extra...)
-	return reader{name: "torrentfs", about: "this project's mount", mount: func(torrent, _, dir string) *exec.Cmd {
+	return reader{name: name, about: about, mount: func(torrent, _, dir string) *exec.Cmd {
 		return exec.Command(binary, append(args[:len(args):len(args)], torrent, dir)...)
 	}}
 }
@@ -93,7 +93,7 @@ type mounted struct {
 func (r reader) start(ctx context.Context, s *swarm, work string) (*mounted, error) {
 	m := &mounted{dir: filepath.Join(work, "mnt"), log: new(bytes.Buffer), gone: make(chan struct{})}
 	data := filepath.Join(work, "data")
-	if err := errors.Join(os.Mkdir(m.dir, 0o755), os.Mkdir(data, 0o755)); err != nil {
+	if err := errors.Join(os.MkdirAll(m.dir, 0o755), os.MkdirAll(data, 0o755)); err != nil {
 		return nil, err
 	}
 	m.file = filepath.Join(m.dir, fileName)

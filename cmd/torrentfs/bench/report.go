@@ -167,6 +167,11 @@ var columns = []column{
 	figure("least share", "%.2f", 1, least),
 	figure("again, GB/s", "%.2f", 1000*mB, func(s Sample) float64 { return s.Again }),
 	figure("local file", "%.2f", 1000*mB, func(s Sample) float64 { return s.Local }),
+	figure("plain file, MB/s", "%.1f", mB, func(s Sample) float64 { return s.Plain }),
+	{"x memory only", func(res *Result, row *Row) (string, bool) {
+		v, ok := ratio(row, res.row("memory only"), rate)
+		return fmt.Sprintf("%.2f", v), ok
+	}},
 	figure("tmpfs file", "%.2f", 1000*mB, func(s Sample) float64 { return s.Tmpfs }),
 	figure("CPU s/GiB", "%.2f", 1, cpu),
 	figure("+caller", "%.2f", 1, caller),

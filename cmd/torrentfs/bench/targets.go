@@ -45,6 +45,11 @@ func share(_ *Report, res *Result, row *Row) (float64, bool) {
 	return v / float64(res.Case.Ideal), ok
 }
 
+// overPlain is the rate over that of a plain file.
+func overPlain(_ *Report, _ *Result, row *Row) (float64, bool) {
+	return row.median(func(s Sample) float64 { return s.Rate / max(s.Plain, 1) }, false)
+}
+
 var targets = []target{
 	atLeast("lan", "rate, x libtorrent's own download: 1.0 (aim 1.3)", 1.0, against("libtorrent", rate)),
 	atMost("lan", "CPU per GiB, x libtorrent's: 1.0", 1.0, against("libtorrent", cpu)),
@@ -53,6 +58,10 @@ var targets = []target{
 	atLeast("lan", "read again, x a local file: 0.9", 0.9, func(_ *Report, _ *Result, row *Row) (float64, bool) {
 		return row.median(func(s Sample) float64 { return s.Again / max(s.Local, 1) }, false)
 	}),
+	atLeast("keeping", "rate, x that without a disk: 0.9", 0.9, against("memory only", rate)),
+	atLeast("cached", "rate, x a plain file's: 0.6", 0.6, overPlain),
+	atLeast("cached-large", "rate, x a plain file's: 0.6", 0.6, overPlain),
+	atLeast("cached-small", "rate, x a plain file's: 0.6", 0.6, overPlain),
 	atLeast("four", "sum of four readers, x one reader: 0.95", 0.95, func(_ *Report, _ *Result, row *Row) (float64, bool) {
 		return row.median(func(s Sample) float64 { return s.Rate / max(s.One, 1) }, false)
 	}),
