@@ -18,6 +18,7 @@ import (
 
 	"torrentfs/fetch/metainfo"
 	"torrentfs/fetch/peer"
+	"torrentfs/fetch/portmap"
 	"torrentfs/fetch/socket"
 	"torrentfs/fetch/tracker"
 )
@@ -35,6 +36,7 @@ type Config struct {
 	NoPEX      bool
 	NoDHT      bool
 	NoLSD      bool
+	NoPortMap  bool       // don't ask the router to let peers in
 	Encryption Encryption // empty: AllowEncryption
 	Bootstrap  []string   // host:port of DHT nodes to begin with; nil: well-known ones
 	StateDir   string     // where the DHT's routing table and the port are kept between runs; empty: nowhere
@@ -66,6 +68,7 @@ type Client struct {
 	curt        curt
 	trackerless trackerless
 	listener    net.Listener
+	ports       *portmap.Mapper // nil: none
 	ctx         context.Context //nolint:containedctx // the client's own lifetime
 	cancel      context.CancelFunc
 	wg          sync.WaitGroup
@@ -112,6 +115,10 @@ func New(cfg Config) (*Client, error) {
 		}
 		c.log.Debug("listening for peers", "address", c.Addr())
 		c.wg.Go(c.accept)
+		if !cfg.NoPortMap {
+			c.ports = portmap.New(portmap.Config{Sockets: sockets, Logger: cfg.Logger})
+			c.ports.Map(portmap.TCP, c.port())
+		}
 	}
 	c.wg.Go(func() { sockets.Watch(c.ctx, c.back) })
 	c.trackers = tracker.NewClient(tracker.ClientOptions{
@@ -170,6 +177,9 @@ func (c *Client) dial(ctx context.Context, addr string) (net.Conn, error) {
 // about them.
 func (c *Client) back() {
 	c.trackerless.renew(c)
+	if c.ports != nil {
+		c.ports.Again()
+	}
 	c.mu.Lock()
 	open := slices.Collect(maps.Values(c.torrents))
 	c.mu.Unlock()
@@ -242,6 +252,9 @@ func (c *Client) Close() error {
 	c.found = nil
 	c.mu.Unlock()
 	var wg sync.WaitGroup
+	if c.ports != nil {
+		wg.Go(c.ports.Close)
+	}
 	for _, t := range open {
 		wg.Go(func() { _ = t.Close() })
 	}

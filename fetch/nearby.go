@@ -11,6 +11,7 @@ import (
 	"torrentfs/fetch/dht"
 	"torrentfs/fetch/lsd"
 	"torrentfs/fetch/metainfo"
+	"torrentfs/fetch/portmap"
 )
 
 // bootstrap are the DHT nodes that a new node begins with, those that other clients begin with too.
@@ -43,6 +44,12 @@ func (c *Client) begin() (*dht.Node, *lsd.Service) {
 	if !c.cfg.NoDHT {
 		if t.node, err = dht.New(c.dhtConfig()); err != nil {
 			c.log.Warn("there will be no DHT", "err", err)
+		} else if c.ports != nil {
+			for _, a := range t.node.Addrs() {
+				if a.Addr().Is4() {
+					c.ports.Map(portmap.UDP, a.Port())
+				}
+			}
 		}
 	}
 	if !c.cfg.NoLSD && c.port() != 0 {

@@ -97,7 +97,7 @@ func runDemo(ctx context.Context, dir string, logs *logFlags, stdout, stderr io.
 		defer func() { err = errors.Join(err, os.Remove(dir)) }()
 	}
 	flags := defaultMountFlags()
-	flags.noDHT, flags.noLSD = true, true // the swarm is here
+	flags.noDHT, flags.noLSD, flags.noPortMap = true, true, true // the swarm is here
 	session, err := startSession(dir, []source{{torrent: swarm.torrent}}, flags, "", log)
 	if err != nil {
 		return err

@@ -15,7 +15,7 @@ var arrows = map[string][]string{
 	"cache":         {},
 	"fetch": {
 		"fetch/metainfo", "fetch/swarm", "fetch/peer", "fetch/tracker", "fetch/dht", "fetch/lsd", "fetch/metadata", "fetch/web", "fetch/mse",
-		"fetch/socket", "fetch/reach",
+		"fetch/socket", "fetch/reach", "fetch/portmap",
 	},
 	"fetch/lsd":      {"fetch/metainfo", "fetch/socket"},
 	"fetch/metadata": {"fetch/wire", "fetch/reach"},
@@ -29,6 +29,7 @@ var arrows = map[string][]string{
 	"fetch/peer":     {"fetch/wire", "fetch/metainfo"},
 	"fetch/picker":   {},
 	"fetch/socket":   {},
+	"fetch/portmap":  {"fetch/socket", "fetch/reach"},
 	"fetch/seed":     {"fetch/metainfo"},
 	"fetch/swarm":    {"fetch/peer", "fetch/picker", "fetch/metainfo", "fetch/wire", "fetch/reach"},
 }
@@ -41,6 +42,7 @@ var soleImporters = map[string]string{
 	"bazil.org/fuse":                     "fs",
 	"github.com/hashicorp/golang-lru/v2": "cache",
 	"github.com/jackpal/bencode-go":      "fetch/metainfo",
+	"github.com/huin/goupnp":             "fetch/portmap",
 }
 
 func TestImportsGoOneWay(t *testing.T) {

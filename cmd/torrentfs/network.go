@@ -60,6 +60,7 @@ func (f *networkFlags) config(dir storeDir, log *slog.Logger) fetch.Config {
 // sharingFlags are the flags of the verbs that share torrents with peers.
 type sharingFlags struct {
 	listen      listenValue
+	noPortMap   bool
 	maxPeers    countValue
 	noPEX       bool
 	uploadLimit rateValue
@@ -69,6 +70,7 @@ func defaultSharingFlags() sharingFlags { return sharingFlags{listen: ":0", maxP
 
 func (f *sharingFlags) register(flags *pflag.FlagSet) {
 	flags.Var(&f.listen, "listen", "accept peers at `ADDR`; port 0 is one that is kept")
+	flags.BoolVar(&f.noPortMap, "no-portmap", false, "don't ask the router to let peers in")
 	flags.Var(&f.maxPeers, "max-peers", "be connected to at most `N` peers for each torrent")
 	flags.BoolVar(&f.noPEX, "no-pex", false, "don't exchange addresses of peers with peers")
 	flags.Var(&f.uploadLimit, "upload-limit", "send at most `RATE` in all, as in 512KiB/s; 0 is no limit")
@@ -78,6 +80,7 @@ func (f *sharingFlags) register(flags *pflag.FlagSet) {
 func (f *sharingFlags) share(config *fetch.Config) {
 	config.Listen = string(f.listen)
 	config.MaxPeers = int(f.maxPeers)
+	config.NoPortMap = f.noPortMap
 	config.NoPEX = f.noPEX
 	config.UploadLimit = int64(f.uploadLimit)
 }
