@@ -31,6 +31,7 @@ type Config struct {
 	Device     string   // network interface that all traffic goes through; empty: any
 	Proxy      *url.URL // SOCKS5 proxy that all traffic goes through, which rules out much: see New; nil: none
 	MaxPeers   int      // connections per torrent; 0: 80
+	MaxConns   int      // of all torrents together, those under way included; 0: 500
 	Upload     bool     // serve what we hold
 	NoTrackers bool
 	NoPEX      bool
@@ -65,6 +66,10 @@ type Client struct {
 	peerID      [20]byte
 	trackers    *tracker.Client
 	limits      limits
+	budget      *budget
+	lobby       chan struct{} // filled by peers that dialled us and are shaking hands
+	outside     *outside
+	names       names
 	curt        curt
 	trackerless trackerless
 	listener    net.Listener
@@ -83,6 +88,9 @@ type Client struct {
 func New(cfg Config) (*Client, error) {
 	if cfg.MaxPeers == 0 {
 		cfg.MaxPeers = defaultMaxPeers
+	}
+	if cfg.MaxConns == 0 {
+		cfg.MaxConns = defaultMaxConnections
 	}
 	if cfg.InFlight == 0 {
 		cfg.InFlight = defaultInFlight
@@ -107,6 +115,8 @@ func New(cfg Config) (*Client, error) {
 		found: make(map[metainfo.Hash]*found),
 	}
 	c.ctx, c.cancel = context.WithCancel(context.Background())
+	c.outside = newOutside(c)
+	c.budget, c.lobby = newBudget(cfg.MaxConns), make(chan struct{}, maxLobby)
 	c.limits = limits{down: newLimiter(cfg.DownloadLimit), up: newLimiter(cfg.UploadLimit)}
 	if cfg.Listen != "" {
 		if c.listener, err = c.listen(); err != nil {
@@ -166,7 +176,7 @@ func (c *Client) port() uint16 {
 
 // dial connects to a peer.
 func (c *Client) dial(ctx context.Context, addr string) (net.Conn, error) {
-	nc, err := c.sockets.DialContext(ctx, "tcp", addr)
+	nc, err := c.sockets.DialContext(ctx, "tcp", c.names.of(addr))
 	if err != nil {
 		return nil, err
 	}
@@ -205,9 +215,16 @@ func (c *Client) accept() {
 			}
 			continue
 		}
+		select {
+		case c.lobby <- struct{}{}:
+		default:
+			_ = nc.Close() // too many strangers at the door
+			continue
+		}
 		c.wg.Add(1)
 		go func() {
 			defer c.wg.Done()
+			defer func() { <-c.lobby }()
 			c.receive(nc)
 		}()
 	}
@@ -221,10 +238,11 @@ func (c *Client) receive(nc net.Conn) {
 	open, err := c.decrypt(ctx, c.limits.wrap(c.ctx, nc))
 	var conn *peer.Conn
 	if err == nil {
-		conn, err = peer.Receive(ctx, open, func(hash [20]byte) *peer.Torrent {
+		entry := &counted{Conn: open}
+		conn, err = peer.Receive(ctx, entry, func(hash [20]byte) *peer.Torrent {
 			c.mu.Lock()
 			defer c.mu.Unlock()
-			if t = c.torrents[hash]; t == nil {
+			if t = c.torrents[hash]; t == nil || !entry.enter(t.share) {
 				return nil
 			}
 			return t.swarm.Link()
@@ -259,7 +277,7 @@ func (c *Client) Close() error {
 		wg.Go(func() { _ = t.Close() })
 	}
 	for _, f := range found {
-		wg.Go(f.discovery.close)
+		wg.Go(f.close)
 	}
 	wg.Wait()
 	c.wg.Wait()

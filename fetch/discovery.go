@@ -17,6 +17,15 @@ import (
 	"torrentfs/fetch/tracker"
 )
 
+// The ways in which peers are found, as the swarm names them.
+const (
+	byHand    = "by hand"
+	byLink    = "magnet link" // a stranger's word, which does not lead everywhere
+	byTracker = "tracker"
+	byDHT     = "dht"
+	byLSD     = "lsd"
+)
+
 // listener is who is told of the peers of a torrent: its swarm, or while its metadata is missing, who fetches that.
 type listener interface {
 	// AddPeers takes addresses that source named.
@@ -45,12 +54,13 @@ type discovery struct {
 func (c *Client) discover(t *metainfo.Torrent, peers, linked []string, l listener) *discovery {
 	ctx, cancel := context.WithCancel(c.ctx)
 	d := &discovery{client: c, cancel: cancel, to: l}
-	d.wg.Go(func() { d.resolve(ctx, "by hand", peers) })
+	d.wg.Go(func() { d.resolve(ctx, byHand, peers) })
 	d.wg.Go(func() { d.resolve(ctx, byLink, linked) })
 	if tiers := c.usable(t.Trackers); len(tiers) > 0 {
 		d.announcer = tracker.NewAnnouncer(c.trackers, tiers,
 			func() tracker.Request { return d.listener().report() },
-			func(_ string, addrs []netip.AddrPort) { d.listener().AddPeers("tracker", addrs) }, c.log)
+			func(_ string, addrs []netip.AddrPort) { d.listener().AddPeers(byTracker, addrs) }, c.log)
+		d.announcer.Outside = c.outside.learn
 		d.wg.Go(func() { d.announcer.Run(ctx) })
 	}
 	if !t.Private {
@@ -152,9 +162,6 @@ func (d *discovery) trackers() []tracker.Status {
 // resolvePause is how long a name that does not resolve is left alone.
 const resolvePause = 15 * time.Second
 
-// byLink is the source of peers that a magnet link names: a stranger's word, which does not lead everywhere.
-const byLink = "magnet link"
-
 // resolve looks up the peers that source named, until each name has had an answer.
 func (d *discovery) resolve(ctx context.Context, source string, hosts []string) {
 	for len(hosts) > 0 {
@@ -171,6 +178,8 @@ func (d *discovery) resolve(ctx context.Context, source string, hosts []string) 
 			}
 			if source == byLink {
 				addrs = slices.DeleteFunc(addrs, func(a netip.AddrPort) bool { return reach.Of(a.Addr()) == reach.Never })
+			} else {
+				addrs = d.client.names.stand(h, addrs)
 			}
 			d.listener().AddPeers(source, addrs)
 		}

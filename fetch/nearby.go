@@ -90,6 +90,17 @@ func (t *trackerless) renew(c *Client) {
 	_ = old.Close() // it may be telling of a peer, which takes the lock
 }
 
+// external are our addresses as the DHT sees them.
+func (t *trackerless) external() []netip.Addr {
+	t.mu.Lock()
+	node := t.node
+	t.mu.Unlock()
+	if node == nil {
+		return nil
+	}
+	return node.External()
+}
+
 func (c *Client) dhtConfig() dht.Config {
 	host := ""
 	if c.cfg.Listen != "" {
@@ -133,7 +144,7 @@ func (c *Client) foundLocally(hash [20]byte, peer netip.AddrPort) {
 	d := c.trackerless.listeners[hash]
 	c.trackerless.mu.Unlock()
 	if d != nil {
-		d.listener().AddPeers("lsd", []netip.AddrPort{peer})
+		d.listener().AddPeers(byLSD, []netip.AddrPort{peer})
 	}
 }
 
@@ -171,7 +182,7 @@ func (c *Client) search(hash metainfo.Hash, nodes []string, d *discovery) *searc
 	}
 	if node != nil {
 		node.AddNodes(nodes)
-		s.lookup = node.Lookup(hash, c.port(), func(addrs []netip.AddrPort) { d.listener().AddPeers("dht", addrs) })
+		s.lookup = node.Lookup(hash, c.port(), func(addrs []netip.AddrPort) { d.listener().AddPeers(byDHT, addrs) })
 		s.wg.Go(func() { s.lookup.Run(ctx) })
 	}
 	return s

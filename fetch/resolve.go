@@ -4,11 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net/netip"
+	"slices"
 	"sync"
 
 	"torrentfs/fetch/metadata"
 	"torrentfs/fetch/metainfo"
+	"torrentfs/fetch/peer"
 	"torrentfs/fetch/tracker"
 	"torrentfs/fetch/web"
 )
@@ -21,7 +24,9 @@ type resolution struct {
 }
 
 // AddPeers implements listener.
-func (r *resolution) AddPeers(_ string, addrs []netip.AddrPort) { r.fetcher.AddPeers(addrs) }
+func (r *resolution) AddPeers(source string, addrs []netip.AddrPort) {
+	r.fetcher.AddPeers(source, addrs)
+}
 
 // report implements listener.
 func (r *resolution) report() tracker.Request {
@@ -32,11 +37,13 @@ func (r *resolution) report() tracker.Request {
 func (r *resolution) short() bool { return true }
 
 // Resolve gets the metadata of a magnet link from its peers (BEP 9) and, beside them, from the links that it names. peers
-// are addresses known by hand; progress, if any, is called now and then. The discovery that it started goes on for Add.
-// It ends with ctx.
+// are addresses known by hand; progress, if any, is called now and then. The discovery that it started goes on for Add,
+// and so do the connections that it made. It ends with ctx.
 func (c *Client) Resolve(ctx context.Context, m metainfo.Magnet, peers []string, progress func(metadata.Progress)) (*metainfo.Torrent, error) {
+	share := c.budget.join()
 	r := &resolution{client: c, hash: m.InfoHash, fetcher: metadata.New(metadata.Config{
-		InfoHash: m.InfoHash, PeerID: c.peerID, Version: c.version(), NoPEX: c.cfg.NoPEX, Dial: c.dialer(m.InfoHash), Logger: c.log,
+		InfoHash: m.InfoHash, PeerID: c.peerID, Version: c.version(), NoPEX: c.cfg.NoPEX, Room: share.take,
+		Dial: share.dialer(c.dialer(m.InfoHash)), Logger: c.log,
 	})}
 	tiers := make([][]string, 0, len(m.Trackers))
 	for _, t := range m.Trackers {
@@ -45,29 +52,70 @@ func (c *Client) Resolve(ctx context.Context, m metainfo.Magnet, peers []string,
 	known := &metainfo.Torrent{InfoHash: m.InfoHash, Trackers: tiers}
 	d := c.discover(known, peers, m.Peers, r)
 	t, err := r.run(ctx, m, progress)
+	f := &found{discovery: d, share: share, peers: r.fetcher.Peers(), live: r.fetcher.Live()}
 	if err != nil {
-		d.close()
+		f.close()
 		return nil, fmt.Errorf("no metadata for %v: %w", m.InfoHash, err)
 	}
 	if t.Private {
-		d.keepPrivate()
+		f.keepPrivate()
 	}
 	t.Trackers = append(t.Trackers, tiers...)
 	t.WebSeeds = append(t.WebSeeds, m.WebSeeds...)
 	c.mu.Lock()
-	old := c.found[m.InfoHash]
-	c.found[m.InfoHash] = &found{discovery: d, peers: r.fetcher.Peers()}
+	old := f
+	if c.found != nil { // the client is not closed
+		old = c.found[m.InfoHash]
+		c.found[m.InfoHash] = f
+	}
 	c.mu.Unlock()
 	if old != nil {
-		old.discovery.close()
+		old.close()
 	}
 	return t, nil
 }
 
-// found is what a resolution leaves for the torrent: a discovery that runs, and the peers it has found.
+// found is what a resolution leaves for the torrent: a discovery that runs, the peers that it has found by who named them,
+// and the connections to some.
 type found struct {
 	discovery *discovery
-	peers     []netip.AddrPort
+	share     *share
+	peers     map[string][]netip.AddrPort
+	live      []metadata.Live
+}
+
+// close ends all of it.
+func (f *found) close() {
+	f.discovery.close()
+	for _, l := range f.live {
+		_ = l.Conn.Close()
+	}
+	f.share.leave()
+}
+
+// keepPrivate drops what only a public torrent may know: the link did not say that this one is private (BEP 27).
+func (f *found) keepPrivate() {
+	f.discovery.keepPrivate()
+	allowed := func(source string) bool { return source == byHand || source == byLink || source == byTracker }
+	maps.DeleteFunc(f.peers, func(source string, _ []netip.AddrPort) bool { return !allowed(source) })
+	f.live = slices.DeleteFunc(f.live, func(l metadata.Live) bool {
+		if !allowed(l.Source) {
+			_ = l.Conn.Close()
+		}
+		return !allowed(l.Source)
+	})
+}
+
+// give hands all of it to the torrent.
+func (f *found) give(t *Torrent) {
+	t.discovery = f.discovery
+	f.discovery.tell(t)
+	for _, l := range f.live { // before the addresses, which would be dialled
+		t.swarm.Resume(l.Source, l.Addr, peer.Resume(l.Conn, t.swarm.Link(), l.Peer, l.RTT))
+	}
+	for source, addrs := range f.peers {
+		t.swarm.AddPeers(source, addrs)
+	}
 }
 
 // run asks peers and links until one of them gives the right metadata.

@@ -28,6 +28,7 @@ type Torrent struct {
 	meta      *metainfo.Torrent
 	swarm     *swarm.Swarm
 	discovery *discovery
+	share     *share
 	closing   sync.Once
 }
 
@@ -47,21 +48,27 @@ func (c *Client) Add(t *metainfo.Torrent, store swarm.Store, opt AddOptions) (*T
 	if c.torrents[t.InfoHash] != nil {
 		return nil, fmt.Errorf("torrent %v is given twice", t.InfoHash)
 	}
+	f := c.found[t.InfoHash] // it was a magnet link: its discovery runs already
 	x := &Torrent{client: c, meta: t}
+	if f != nil {
+		delete(c.found, t.InfoHash)
+		x.share = f.share
+	} else {
+		x.share = c.budget.join()
+	}
 	config := swarm.Config{
 		Torrent: t, Store: store, PeerID: c.peerID, Port: c.port(), Version: c.version(),
 		InFlight: c.cfg.InFlight, MaxPeers: c.cfg.MaxPeers, Upload: c.cfg.Upload || opt.Seed, Seed: opt.Seed,
-		Source: opt.Source, Keep: opt.Keep, PEX: !c.cfg.NoPEX, Dial: c.dialer(t.InfoHash), Logger: c.log.With("torrent", t.Name),
+		Source: opt.Source, Keep: opt.Keep, PEX: !c.cfg.NoPEX, Room: x.share.take, Dial: x.share.dialer(c.dialer(t.InfoHash)),
+		Outside: c.outside.addrs, Logger: c.log.With("torrent", t.Name),
 	}
 	if !t.Private { // for a private one nothing of the kind begins
 		config.DHTPort, config.Node = c.dhtPort(), c.node
 	}
 	x.swarm = swarm.New(config)
-	if f := c.found[t.InfoHash]; f != nil { // it was a magnet link: its discovery runs already
-		delete(c.found, t.InfoHash)
-		x.discovery = f.discovery
-		f.discovery.tell(x)
-		x.swarm.AddPeers("metadata", f.peers)
+	x.share.listen(x.swarm.Shed, x.swarm.RoomFreed)
+	if f != nil {
+		f.give(x)
 	} else {
 		x.discovery = c.discover(t, opt.Peers, nil, x)
 	}
@@ -118,6 +125,7 @@ func (t *Torrent) Close() error {
 		t.client.mu.Unlock()
 		t.discovery.close()
 		t.swarm.Close()
+		t.share.leave()
 	})
 	return nil
 }

@@ -277,9 +277,17 @@ func (n *Node) Stats() Stats {
 		s.Sent += f.guard.sent.Load()
 		s.Received += f.guard.received.Load()
 		s.Dropped += f.guard.dropped.Load()
+	}
+	s.External = n.External()
+	return s
+}
+
+// External are our addresses as others see them, as far as they agree.
+func (n *Node) External() (addrs []netip.Addr) {
+	for _, f := range n.families {
 		if ip := f.votes.winner(); ip.IsValid() {
-			s.External = append(s.External, ip)
+			addrs = append(addrs, ip)
 		}
 	}
-	return s
+	return addrs
 }

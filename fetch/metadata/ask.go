@@ -6,17 +6,12 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"os"
 	"slices"
 	"time"
 
 	"torrentfs/fetch/reach"
 	"torrentfs/fetch/wire"
-)
-
-// The numbers under which we take extended messages.
-const (
-	extMetadata = 1
-	extPEX      = 2
 )
 
 // lifetime is how long a peer may stay without delivering a part.
@@ -28,7 +23,10 @@ const pipeline = 16
 // maxFrame bounds a message in bytes: bitfields of the largest torrents fit.
 const maxFrame = 1 << 20
 
-// ask gets what it can from one peer. It returns nil when the info dictionary is there, whoever brought it.
+// errOver says that the search has ended, by whoever's doing.
+var errOver = errors.New("the search for metadata is over")
+
+// ask gets what it can from one peer. When the search ends meanwhile, the connection is kept: see Live.
 func (f *Fetcher) ask(ctx context.Context, s *source) error {
 	dialCtx, cancel := context.WithTimeout(ctx, dialTimeout)
 	defer cancel()
@@ -36,18 +34,28 @@ func (f *Fetcher) ask(ctx context.Context, s *source) error {
 	if err != nil {
 		return err
 	}
-	defer nc.Close()
-	stop := context.AfterFunc(ctx, func() { _ = nc.SetDeadline(time.Unix(1, 0)) })
-	defer stop()
+	interrupted := make(chan struct{})
+	stop := context.AfterFunc(ctx, func() { _ = nc.SetDeadline(time.Unix(1, 0)); close(interrupted) })
 	c := &conversation{f: f, s: s, nc: nc, depth: 1, asked: make(map[int]bool), until: time.Now().Add(lifetime)}
 	f.mu.Lock()
 	f.talks[c] = struct{}{}
 	f.mu.Unlock()
-	defer c.end()
-	if err := c.shake(); err != nil {
-		return err
+	err = c.shake()
+	if err == nil {
+		err = c.run(ctx)
 	}
-	return c.run()
+	if !stop() {
+		<-interrupted // or it would move the deadline later
+		if errors.Is(err, os.ErrDeadlineExceeded) {
+			err = errOver
+		}
+	}
+	c.end()
+	if errors.Is(err, errOver) && c.handOver() {
+		return nil
+	}
+	_ = nc.Close()
+	return err
 }
 
 // conversation is the exchange with one peer.
@@ -59,6 +67,13 @@ type conversation struct {
 	until time.Time // when it is over, if no part comes
 	depth int       // how many parts the peer is asked for at once
 
+	// For whoever takes the connection over.
+	peer   wire.Handshake
+	rtt    time.Duration
+	said   []byte // what the peer said beside metadata
+	mute   bool   // it said too much to be kept
+	broken bool   // what we sent may have been cut short
+
 	// Guarded by the Fetcher's mutex.
 	ext   uint8        // the number under which the peer takes metadata messages; 0 unknown
 	grid  *grid        // what its parts go into; nil while the peer has none
@@ -68,11 +83,14 @@ type conversation struct {
 
 func (c *conversation) shake() error {
 	_ = c.nc.SetDeadline(time.Now().Add(patience))
-	h := wire.Handshake{Features: wire.Features{Extended: true}, InfoHash: c.f.cfg.InfoHash, PeerID: c.f.cfg.PeerID}
-	hello := wire.ExtendedHandshake{Messages: map[string]uint8{wire.ExtMetadata: extMetadata}, Version: c.f.cfg.Version}
-	if !c.f.cfg.NoPEX {
-		hello.Messages[wire.ExtPEX] = extPEX
+	h := wire.Handshake{
+		Features: wire.Features{Fast: true, Extended: true}, InfoHash: c.f.cfg.InfoHash, PeerID: c.f.cfg.PeerID,
 	}
+	hello := wire.ExtendedHandshake{Messages: map[string]uint8{wire.ExtMetadata: wire.OurMetadata}, Version: c.f.cfg.Version}
+	if !c.f.cfg.NoPEX {
+		hello.Messages[wire.ExtPEX] = wire.OurPEX
+	}
+	sent := time.Now()
 	if _, err := c.nc.Write(h.Append(nil)); err != nil {
 		return err
 	}
@@ -87,21 +105,28 @@ func (c *conversation) shake() error {
 	case !theirs.Features.Extended:
 		return errors.New("the peer has no extension protocol")
 	}
+	c.peer, c.rtt = theirs, time.Since(sent)
 	c.f.mu.Lock()
 	c.s.answered = true
 	c.f.mu.Unlock()
 	c.rd = wire.NewReader(c.nc, maxFrame)
+	if theirs.Features.Fast { // then something has to be said of what we have (BEP 6)
+		if err := c.send(wire.Message{ID: wire.HaveNone}); err != nil {
+			return err
+		}
+	}
 	return c.send(wire.Message{ID: wire.Extended, Data: hello.Append(nil)})
 }
 
 func (c *conversation) send(m wire.Message) error {
 	_, err := c.nc.Write(m.Append(nil))
+	c.broken = c.broken || err != nil
 	return err
 }
 
 // run listens until the info dictionary is there or the peer is of no more use. A peer that has none yet is kept while it
 // says anything at all: it may tell of others.
-func (c *conversation) run() error {
+func (c *conversation) run(ctx context.Context) error {
 	for {
 		deadline := time.Now().Add(patience)
 		if c.until.Before(deadline) {
@@ -110,24 +135,26 @@ func (c *conversation) run() error {
 		_ = c.nc.SetDeadline(deadline)
 		select {
 		case <-c.f.done:
-			return nil
+			return errOver
+		case <-ctx.Done():
+			return errOver
 		default:
 		}
 		m, err := c.rd.Next()
 		if err != nil {
 			return err
 		}
-		if m.ID != wire.Extended {
-			continue
-		}
-		switch m.Ext {
-		case 0:
+		switch {
+		case m.ID != wire.Extended:
+			c.note(m)
+		case m.Ext == 0:
+			c.note(m)
 			err = c.greeted(m.Data)
-		case extMetadata:
+		case m.Ext == wire.OurMetadata:
 			err = c.answered(m.Data)
-		case extPEX:
+		case m.Ext == wire.OurPEX:
 			if e, err := wire.ParseExchange(m.Data); err == nil && !c.f.cfg.NoPEX {
-				c.f.AddPeers(slices.DeleteFunc(e.Added, func(a netip.AddrPort) bool {
+				c.f.AddPeers(byPeers, slices.DeleteFunc(e.Added, func(a netip.AddrPort) bool {
 					return !reach.MayName(c.s.addr.Addr(), a.Addr())
 				}))
 			}

@@ -32,7 +32,10 @@ type Config struct {
 	Version  string
 	NoPEX    bool // listen to no peer about others
 	Dial     func(ctx context.Context, addr string) (net.Conn, error)
-	Logger   *slog.Logger
+	// Room reports whether one more connection may be opened. Each true is for one call of Dial, which gives it back. Nil:
+	// there always is.
+	Room   func() bool
+	Logger *slog.Logger
 }
 
 // Progress is how far it has come.
@@ -57,11 +60,13 @@ type Fetcher struct {
 	grids  map[*grid]struct{}         // all of them
 	shared map[int64]*grid            // by size: what the peers that claim this size put together
 	talks  map[*conversation]struct{} // those under way
+	live   []Live                     // connections that were open when it ended
 }
 
 // source is an address that may have the info dictionary.
 type source struct {
 	addr      netip.AddrPort
+	named     string // by whom
 	active    bool
 	answered  bool // shook hands
 	bad       bool // sent wrong bytes, or is another torrent's
@@ -81,13 +86,16 @@ func New(cfg Config) *Fetcher {
 	}
 }
 
-// AddPeers tells of addresses to ask.
-func (f *Fetcher) AddPeers(addrs []netip.AddrPort) {
+// byPeers is who named the addresses that peers tell of (BEP 11).
+const byPeers = "pex"
+
+// AddPeers tells of addresses to ask; named says who named them.
+func (f *Fetcher) AddPeers(named string, addrs []netip.AddrPort) {
 	f.mu.Lock()
 	for _, a := range addrs {
 		a = netip.AddrPortFrom(a.Addr().Unmap(), a.Port())
 		if f.known[a] == nil && len(f.known) < maxKnown && a.Port() != 0 {
-			f.known[a] = &source{addr: a}
+			f.known[a] = &source{addr: a, named: named}
 		}
 	}
 	f.mu.Unlock()
@@ -133,22 +141,21 @@ func (f *Fetcher) Watch(ctx context.Context, show func(Progress)) {
 	}
 }
 
-// Peers returns the addresses known, those that answered first.
-func (f *Fetcher) Peers() (addrs []netip.AddrPort) {
+// Peers returns the addresses known, by who named them. Those that are of no use are left out.
+func (f *Fetcher) Peers() map[string][]netip.AddrPort {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	for _, answered := range []bool{true, false} {
-		for _, s := range f.known {
-			if s.answered == answered && !s.bad {
-				addrs = append(addrs, s.addr)
-			}
+	addrs := make(map[string][]netip.AddrPort)
+	for _, s := range f.known {
+		if !s.bad {
+			addrs[s.named] = append(addrs[s.named], s.addr)
 		}
 	}
 	return addrs
 }
 
 // Run asks the peers it is told of until the info dictionary is there, and returns it, or until ctx ends. Nothing of it
-// runs when it returns.
+// runs when it returns, but connections to peers that may be of further use are open: see Live.
 func (f *Fetcher) Run(ctx context.Context) ([]byte, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	var wg sync.WaitGroup
@@ -184,6 +191,9 @@ func (f *Fetcher) next() *source {
 	now := time.Now()
 	for _, s := range f.known {
 		if !s.active && !s.bad && !now.Before(s.notBefore) {
+			if f.cfg.Room != nil && !f.cfg.Room() {
+				return nil
+			}
 			s.active = true
 			f.active++
 			return s

@@ -75,7 +75,7 @@ func (h *holder) talk(nc net.Conn, hash [20]byte) {
 	b = wire.Message{ID: wire.Bitfield, Data: []byte{0xff}}.Append(b)
 	b = wire.Message{ID: wire.Extended, Data: hello.Append(nil)}.Append(b)
 	if h.pex != nil {
-		b = wire.Message{ID: wire.Extended, Ext: extPEX, Data: wire.Exchange{Added: h.pex}.Append(nil)}.Append(b)
+		b = wire.Message{ID: wire.Extended, Ext: wire.OurPEX, Data: wire.Exchange{Added: h.pex}.Append(nil)}.Append(b)
 	}
 	if _, err := nc.Write(b); err != nil {
 		return
@@ -96,7 +96,7 @@ func (h *holder) talk(nc net.Conn, hash [20]byte) {
 		if h.served != nil {
 			h.served <- req.Piece
 		}
-		if _, err := nc.Write((wire.Message{ID: wire.Extended, Ext: extMetadata, Data: h.answer(req.Piece).Append(nil)}).Append(nil)); err != nil {
+		if _, err := nc.Write((wire.Message{ID: wire.Extended, Ext: wire.OurMetadata, Data: h.answer(req.Piece).Append(nil)}).Append(nil)); err != nil {
 			return
 		}
 	}
@@ -108,12 +108,21 @@ func dictionary(n int) []byte {
 	return info
 }
 
+// run is Run, and closes the connections that it leaves.
+func run(ctx context.Context, f *Fetcher) ([]byte, error) {
+	info, err := f.Run(ctx)
+	for _, l := range f.Live() {
+		_ = l.Conn.Close()
+	}
+	return info, err
+}
+
 func fetch(t *testing.T, info []byte, holders ...*holder) *Fetcher {
 	t.Helper()
 	hash := sha1.Sum(info)
 	f := New(Config{InfoHash: hash, PeerID: [20]byte{'n'}, Dial: dialTCP})
 	for _, h := range holders {
-		f.AddPeers([]netip.AddrPort{serve(t, hash, h)})
+		f.AddPeers("test", []netip.AddrPort{serve(t, hash, h)})
 	}
 	return f
 }
@@ -122,7 +131,7 @@ func mustRun(t *testing.T, f *Fetcher, want []byte) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
-	got, err := f.Run(ctx)
+	got, err := run(ctx, f)
 	if err != nil || !bytes.Equal(got, want) {
 		t.Fatalf("%d bytes, %v; progress %+v", len(got), err, f.Progress())
 	}
@@ -183,7 +192,7 @@ func TestPeersCannotNameWhatIsNearer(t *testing.T) {
 		dialled.Store(addr, true)
 		return new(net.Dialer).DialContext(ctx, "tcp", at.String())
 	}})
-	f.AddPeers([]netip.AddrPort{netip.MustParseAddrPort("60.1.2.3:6881")})
+	f.AddPeers("test", []netip.AddrPort{netip.MustParseAddrPort("60.1.2.3:6881")})
 	mustRun(t, f, info)
 	if addrs := f.Peers(); len(addrs) != 1 {
 		t.Errorf("known are %v", addrs)
@@ -201,7 +210,7 @@ func TestNobodyHasIt(t *testing.T) {
 	f := fetch(t, info, &holder{}, liar(info))
 	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
 	defer cancel()
-	if got, err := f.Run(ctx); !errors.Is(err, context.DeadlineExceeded) {
+	if got, err := run(ctx, f); !errors.Is(err, context.DeadlineExceeded) {
 		t.Fatalf("%d bytes, %v", len(got), err)
 	}
 }
@@ -230,7 +239,7 @@ func TestBoasters(t *testing.T) {
 		}
 	}
 	f.mu.Unlock()
-	f.AddPeers([]netip.AddrPort{serve(t, sha1.Sum(info), honest(info))})
+	f.AddPeers("test", []netip.AddrPort{serve(t, sha1.Sum(info), honest(info))})
 	mustRun(t, f, info)
 }
 
@@ -253,15 +262,15 @@ func TestDeafPeer(t *testing.T) {
 		hello := wire.ExtendedHandshake{Messages: map[string]uint8{wire.ExtMetadata: 9}}
 		b = wire.Message{ID: wire.Extended, Data: hello.Append(nil)}.Append(b)
 		question := wire.Metadata{Type: wire.MetadataRequest}.Append(nil)
-		b = wire.Message{ID: wire.Extended, Ext: extMetadata, Data: question}.Append(b)
+		b = wire.Message{ID: wire.Extended, Ext: wire.OurMetadata, Data: question}.Append(b)
 		_, _ = wire.ReadHandshake(deaf)
 		_, _ = deaf.Write(b[:wire.HandshakeSize])
 		_, _ = wire.NewReader(deaf, 1<<20).Next()
 		_, _ = deaf.Write(b[wire.HandshakeSize:])
 	}()
-	f.AddPeers([]netip.AddrPort{netip.MustParseAddrPort("192.0.2.1:1")})
+	f.AddPeers("test", []netip.AddrPort{netip.MustParseAddrPort("192.0.2.1:1")})
 	ended := make(chan struct{})
-	go func() { <-asked; f.AddPeers([]netip.AddrPort{serve(t, hash, honest(info))}); close(ended) }()
+	go func() { <-asked; f.AddPeers("test", []netip.AddrPort{serve(t, hash, honest(info))}); close(ended) }()
 	mustRun(t, f, info)
 	<-ended
 }
@@ -271,14 +280,52 @@ func TestNoPEX(t *testing.T) {
 	info := dictionary(20 << 10)
 	hash := sha1.Sum(info)
 	f := New(Config{InfoHash: hash, NoPEX: true, Dial: dialTCP})
-	f.AddPeers([]netip.AddrPort{serve(t, hash, &holder{pex: []netip.AddrPort{serve(t, hash, honest(info))}})})
+	f.AddPeers("test", []netip.AddrPort{serve(t, hash, &holder{pex: []netip.AddrPort{serve(t, hash, honest(info))}})})
 	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
 	defer cancel()
-	if got, err := f.Run(ctx); err == nil {
+	if got, err := run(ctx, f); err == nil {
 		t.Fatalf("%d bytes", len(got))
 	}
 }
 
 func dialTCP(ctx context.Context, addr string) (net.Conn, error) {
 	return new(net.Dialer).DialContext(ctx, "tcp", addr)
+}
+
+// TestLiveConnections goes on with the connections where the search left off: what peers said meanwhile is read again, but
+// not their metadata, and neither side says a thing twice.
+func TestLiveConnections(t *testing.T) {
+	info := dictionary(40 << 10)
+	f := fetch(t, info, honest(info), &holder{size: int64(len(info))}, liar(info[1:]))
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	if got, err := f.Run(ctx); err != nil || !bytes.Equal(got, info) {
+		t.Fatalf("%d bytes, %v", len(got), err)
+	}
+	live := f.Live()
+	defer func() {
+		for _, l := range live {
+			_ = l.Conn.Close()
+		}
+	}()
+	if len(live) == 0 || len(f.Live()) != 0 {
+		t.Fatalf("%d connections, and then %d", len(live), len(f.Live()))
+	}
+	for _, l := range live {
+		if l.Source != "test" || l.Peer.PeerID[0] != 'h' || !l.Peer.Features.Extended || l.RTT <= 0 || l.Addr.String() != l.Conn.RemoteAddr().String() {
+			t.Errorf("%+v", l)
+		}
+		rd := wire.NewReader(l.Conn, 1<<20)
+		for _, want := range []wire.ID{wire.Bitfield, wire.Extended} { // as a holder greets
+			m, err := rd.Next()
+			if err != nil || m.ID != want || m.Ext != 0 {
+				t.Fatalf("%v %d, %v; want %v", m.ID, m.Ext, err, want)
+			}
+		}
+		// And the connection is still good for an answer.
+		request := wire.Metadata{Type: wire.MetadataRequest}.Append(nil)
+		if _, err := l.Conn.Write(wire.Message{ID: wire.Extended, Ext: 9, Data: request}.Append(nil)); err != nil {
+			t.Fatal(err)
+		}
+	}
 }

@@ -80,6 +80,7 @@ type Conn struct {
 	id       [20]byte
 	features wire.Features
 	incoming bool
+	resumed  bool          // it has greeted already, with no piece
 	rtt      time.Duration // of the handshake; 0 unknown
 
 	once sync.Once
@@ -135,6 +136,8 @@ func newConn(nc net.Conn, t *Torrent, theirs wire.Handshake) *Conn {
 func (c *Conn) Start(have []byte, wg *sync.WaitGroup) {
 	var b []byte
 	switch {
+	case c.resumed:
+		b = haves(have, c.torrent.Pieces)
 	case have == nil && c.features.Fast:
 		b = wire.Message{ID: wire.HaveNone}.Append(b)
 	case have != nil && c.features.Fast && full(have, c.torrent.Pieces):
@@ -165,6 +168,16 @@ func (c *Conn) Start(have []byte, wg *sync.WaitGroup) {
 		b.Conn, b.At, b.Err = c, time.Now(), c.err()
 		c.post(b)
 	}()
+}
+
+// haves are the messages that say of each piece that we have it.
+func haves(bits []byte, n int) (b []byte) {
+	for i := range n {
+		if bits != nil && bits[i/8]&(0x80>>(i%8)) != 0 {
+			b = wire.Message{ID: wire.Have, Index: uint32(i)}.Append(b)
+		}
+	}
+	return b
 }
 
 // full reports whether all n bits are set.

@@ -48,6 +48,14 @@ func Initiate(ctx context.Context, nc net.Conn, t *Torrent) (*Conn, error) {
 	return c, nil
 }
 
+// Resume goes on with a connection whose handshake is done and whose peer was told that we have no piece, since the pieces
+// were not known yet. Reading nc begins with what the peer said after its handshake, theirs; rtt is how long that took.
+func Resume(nc net.Conn, t *Torrent, theirs wire.Handshake, rtt time.Duration) *Conn {
+	c := newConn(nc, t, theirs)
+	c.resumed, c.rtt = true, rtt
+	return c
+}
+
 // Receive answers the handshake of a peer that dialled us, within ctx; lookup gives the torrent by its info-hash, nil when
 // there is none. On error nc is closed.
 func Receive(ctx context.Context, nc net.Conn, lookup func(infoHash [20]byte) *Torrent) (*Conn, error) {

@@ -2,6 +2,7 @@ package swarm
 
 import (
 	"context"
+	"math/bits"
 	"math/rand/v2"
 	"net/netip"
 	"time"
@@ -21,22 +22,27 @@ const (
 	firstPause    = 2 * time.Second // before a peer that failed is tried again; doubles with each failure
 	longestPause  = 10 * time.Minute
 	longPause     = 9 // failures that make the pause the longest
+	// A peer whose round trip is not known may be about so far away.
+	usualRTT = 100 * time.Millisecond
 )
 
 // The sources of addresses that others than our user and trackers can fill at will are tried later, and hold less.
 const (
-	byHand = "by hand"
-	byDHT  = "dht"
-	byPEX  = "pex"
+	byHand    = "by hand"
+	byTracker = "tracker"
+	byDHT     = "dht"
+	byPEX     = "pex"
 )
 
 // candidate is an address at which a peer is said to be.
 type candidate struct {
 	addr      netip.AddrPort
 	source    string
-	teller    netip.Addr // of a peer's word: whose
-	order     uint64     // by chance: whoever names addresses must not decide which is first
-	member    *member    // connected
+	teller    netip.Addr    // of a peer's word: whose
+	priority  uint32        // canonical (BEP 40); 0 of what only peers named, or while our own address is not known
+	order     uint64        // by chance: whoever names addresses must not decide which is first
+	rtt       time.Duration // of the latest handshake; 0 unknown
+	member    *member       // connected
 	dialling  bool
 	failures  int
 	notBefore time.Duration
@@ -52,6 +58,7 @@ type candidates struct {
 	dials   int
 	guesses int // of the dials, those to hearsay
 	bans    bans
+	self    [2]netip.AddrPort // our own, as others see it, of IPv4 and IPv6; not valid while unknown
 }
 
 func newCandidates() candidates {
@@ -64,6 +71,7 @@ func newCandidates() candidates {
 // AddPeers tells the swarm of addresses; source says who named them, for logs and for the order in which they are tried.
 func (s *Swarm) AddPeers(source string, addrs []netip.AddrPort) {
 	s.call(func(l *loop) {
+		l.locate()
 		for _, a := range addrs {
 			l.pool.add(&candidate{addr: netip.AddrPortFrom(a.Addr().Unmap(), a.Port()), source: source})
 		}
@@ -79,6 +87,39 @@ func (s *Swarm) Retry() {
 		}
 		l.dial()
 	})
+}
+
+// locate notes at which address others see us.
+func (l *loop) locate() {
+	if l.cfg.Outside != nil {
+		l.pool.locate(l.cfg.Outside(), l.cfg.Port)
+	}
+}
+
+// locate notes our own addresses, of IPv4 and IPv6, by which the canonical priority of others goes.
+func (p *candidates) locate(ips [2]netip.Addr, port uint16) {
+	self := [2]netip.AddrPort{netip.AddrPortFrom(ips[0], port), netip.AddrPortFrom(ips[1], port)}
+	if self == p.self {
+		return
+	}
+	p.self = self
+	for _, c := range p.byAddr {
+		p.rank(c)
+	}
+}
+
+// rank gives a candidate its canonical priority. Peers that name addresses could choose those with a high one, so there it
+// does not count.
+func (p *candidates) rank(c *candidate) {
+	c.priority = 0
+	if c.hearsay() {
+		return
+	}
+	self := p.self[0]
+	if c.addr.Addr().Is6() {
+		self = p.self[1]
+	}
+	c.priority = priority(self, c.addr)
 }
 
 // add lists an address, unless it is known or there is no room for its like.
@@ -123,6 +164,7 @@ func (c *candidate) hearsay() bool { return c.source == byPEX }
 func (p *candidates) list(c *candidate) {
 	p.byAddr[c.addr] = c
 	p.hosts[c.addr.Addr()]++
+	p.rank(c)
 	if c.hearsay() {
 		p.hearsay++
 		p.told[c.teller]++
@@ -200,13 +242,27 @@ func (c *candidate) misses() int {
 	return c.failures
 }
 
-// better orders candidates by promise: those that delivered before, then those that failed less.
+// distance is how far away a candidate is, in doublings of the round trip, so that a lucky handshake decides nothing.
+func (c *candidate) distance() int {
+	rtt := c.rtt
+	if rtt == 0 {
+		rtt = usualRTT
+	}
+	return bits.Len64(uint64(rtt / (5 * time.Millisecond)))
+}
+
+// better orders candidates by promise: those that delivered before, those that failed less, those that are near, and then
+// by canonical priority (BEP 40).
 func (c *candidate) better(o *candidate) bool {
 	switch {
 	case c.delivered != o.delivered:
 		return c.delivered
 	case c.misses() != o.misses():
 		return c.misses() < o.misses()
+	case c.distance() != o.distance():
+		return c.distance() < o.distance()
+	case c.priority != o.priority:
+		return c.priority > o.priority
 	default:
 		return c.order < o.order
 	}
@@ -235,7 +291,7 @@ func (p *candidates) banned(addr netip.AddrPort) bool { return p.bans.addr(addr)
 func (l *loop) dial() {
 	for l.pool.dials < maxDials && len(l.members.all)+l.pool.dials < l.cfg.MaxPeers {
 		c := l.pool.next(l.now)
-		if c == nil {
+		if c == nil || l.cfg.Room != nil && !l.cfg.Room() {
 			return
 		}
 		c.dialling = true
@@ -267,6 +323,17 @@ func (l *loop) dial() {
 			}
 		}()
 	}
+}
+
+// resume takes a connection in as if it had been dialled.
+func (l *loop) resume(source string, addr netip.AddrPort, conn *peer.Conn) {
+	l.pool.add(&candidate{addr: addr, source: source})
+	c := l.pool.byAddr[addr]
+	if c != nil && (c.member != nil || c.dialling) {
+		conn.Close()
+		return
+	}
+	l.join(conn, c)
 }
 
 // connect dials a peer and shakes hands.

@@ -426,7 +426,7 @@ func TestPeerExchange(t *testing.T) {
 			r.join(fast, fetchtest.Conduct{Beside: func(s *fetchtest.Session) error {
 				said.Store(true)
 				e := wire.Exchange{Added: []netip.AddrPort{hidden.Addr()}}
-				return s.Send(wire.Message{ID: wire.Extended, Ext: extPEX, Data: e.Append(nil)})
+				return s.Send(wire.Message{ID: wire.Extended, Ext: wire.OurPEX, Data: e.Append(nil)})
 			}})
 			time.Sleep(2 * time.Minute)
 			if !said.Load() || hidden.Sessions() == 1 == private {

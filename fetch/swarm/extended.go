@@ -9,22 +9,15 @@ import (
 	"torrentfs/fetch/wire"
 )
 
-// The numbers under which we take extended messages (BEP 10).
-const (
-	extMetadata = 1
-	extPEX      = 2
-	extDontHave = 3
-)
-
 // hello is what our extension handshake says.
 func hello(cfg Config) wire.ExtendedHandshake {
 	h := wire.ExtendedHandshake{
-		Messages: map[string]uint8{wire.ExtDontHave: extDontHave, wire.ExtMetadata: extMetadata},
+		Messages: map[string]uint8{wire.ExtDontHave: wire.OurDontHave, wire.ExtMetadata: wire.OurMetadata},
 		Port:     cfg.Port, Version: cfg.Version, ReqQ: peer.ReqQ, MetadataSize: int64(len(cfg.Torrent.Info)),
 		UploadOnly: cfg.Seed,
 	}
 	if cfg.gossips() {
-		h.Messages[wire.ExtPEX] = extPEX
+		h.Messages[wire.ExtPEX] = wire.OurPEX
 	}
 	return h
 }
@@ -44,14 +37,14 @@ func (l *loop) extended(m *member, it *peer.Item) {
 		m.hello = h
 		l.members.picker.SetQueue(m.id, h.ReqQ)
 		l.catchUp(m)
-	case extMetadata:
+	case wire.OurMetadata:
 		req, err := wire.ParseMetadata(it.Data)
 		if ext := m.hello.Messages[wire.ExtMetadata]; err == nil && ext != 0 && req.Type == wire.MetadataRequest {
 			m.conn.SendMetadata(ext, req.Piece)
 		}
-	case extPEX:
+	case wire.OurPEX:
 		l.hear(m, it.Data)
-	case extDontHave:
+	case wire.OurDontHave:
 		if index, ok := wire.ParseDontHave(it.Data); ok && int(index) < l.members.pieces {
 			l.members.picker.DropHave(m.id, int(index), l.members.pieces)
 		}

@@ -67,7 +67,7 @@ func (l *loop) join(c *peer.Conn, cand *candidate) {
 	l.members.all[c], l.members.byID[m.id] = m, m
 	l.members.picker.AddPeer(m.id, c.RTT())
 	if cand != nil {
-		cand.member = m
+		cand.member, cand.rtt = m, c.RTT()
 	}
 	c.Start(l.bits(), &l.wg)
 	l.cfg.Logger.Debug("connected", "peer", addr, "rtt", c.RTT().Round(time.Microsecond), "incoming", c.Incoming())

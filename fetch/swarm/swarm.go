@@ -12,6 +12,7 @@ import (
 	"net/netip"
 	"runtime"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"torrentfs/fetch/metainfo"
@@ -52,8 +53,14 @@ type Config struct {
 	DHTPort  uint16      // of our DHT node, told to peers (BEP 5) unless the torrent is private; 0: none
 	// Node is told of the DHT nodes that peers say they run; it must not block. Nil: nobody is.
 	Node func(netip.AddrPort)
+	// Outside tells at which addresses, of IPv4 and IPv6, others see us, as far as that is known (BEP 40); it must not
+	// block. Nil: it never is.
+	Outside func() [2]netip.Addr
 	// Dial connects to a peer.
-	Dial   func(ctx context.Context, addr string) (net.Conn, error)
+	Dial func(ctx context.Context, addr string) (net.Conn, error)
+	// Room reports whether one more connection may be opened, of all torrents together; it must not block. Each true is
+	// for one call of Dial, which gives it back when it fails or its connection is closed. Nil: there always is.
+	Room   func() bool
 	Logger *slog.Logger
 }
 
@@ -74,6 +81,8 @@ type Swarm struct {
 	hashed chan hashResult    // and back
 	ahead  aheadTable         // what cursors said, until the loop looks
 	losses lossTable          // what the store evicted, until the loop looks
+	sheds  atomic.Int32       // connections that other torrents have a right to
+	nudge  chan struct{}      // capacity 1: there are such, or there is room for more connections
 	cancel context.CancelFunc // ends the loop and all dials
 	done   chan struct{}      // closed when the loop no longer reads its channels
 	wg     sync.WaitGroup     // every goroutine of the swarm
@@ -92,7 +101,7 @@ func New(cfg Config) *Swarm {
 		cfg: cfg, store: cfg.Store, cancel: cancel,
 		wants: make(chan *want), leaves: make(chan *want), calls: make(chan func(*loop)),
 		events: make(chan *peer.Batch, 64), hashes: make(chan hashJob, hashers()), hashed: make(chan hashResult, 4*hashers()),
-		ahead: newAheadTable(), losses: newLossTable(), done: make(chan struct{}),
+		ahead: newAheadTable(), losses: newLossTable(), nudge: make(chan struct{}, 1), done: make(chan struct{}),
 	}
 	s.link = &peer.Torrent{
 		InfoHash: cfg.Torrent.InfoHash, PeerID: cfg.PeerID, Pieces: cfg.Torrent.NumPieces(),
@@ -157,6 +166,13 @@ func (s *Swarm) Accept(c *peer.Conn) {
 	}
 }
 
+// Resume takes over a connection to addr that was made before the pieces were known; source says who named the address.
+func (s *Swarm) Resume(source string, addr netip.AddrPort, c *peer.Conn) {
+	if !s.call(func(l *loop) { l.resume(source, addr, c) }) {
+		c.Close()
+	}
+}
+
 // loop is the event loop's state: only its goroutine touches it.
 type loop struct {
 	*Swarm
@@ -205,6 +221,10 @@ func (l *loop) run() {
 			l.tell()
 		case <-l.losses.wake:
 			l.disclaim()
+		case <-l.nudge:
+			l.tell()
+			l.makeWay()
+			l.dial()
 		case f := <-l.calls:
 			l.tell()
 			f(l)
@@ -262,6 +282,7 @@ func (l *loop) sweep() {
 	l.hasten()
 	l.rotate()
 	l.review()
+	l.locate()
 	l.turnover()
 	l.dial()
 	l.rechoke()

@@ -60,6 +60,44 @@ func (l *loop) idle(m *member) time.Duration {
 	return -1
 }
 
+// Shed asks for a connection to be closed that another torrent has more right to. It returns at once.
+func (s *Swarm) Shed() {
+	s.sheds.Add(1)
+	s.RoomFreed()
+}
+
+// RoomFreed says that there may be room for more connections now. It returns at once.
+func (s *Swarm) RoomFreed() {
+	select {
+	case s.nudge <- struct{}{}:
+	default:
+	}
+}
+
+// makeWay closes connections for other torrents: of useless members first, then of those that give, or take, the least.
+func (l *loop) makeWay() {
+	direction := 0
+	if l.cfg.Seed {
+		direction = 1
+	}
+	for range l.sheds.Swap(0) {
+		if l.evict() {
+			continue
+		}
+		var least *member
+		for _, m := range l.members.all {
+			if !m.service.dropped && (least == nil || m.rate[direction].perSecond < least.rate[direction].perSecond) {
+				least = m
+			}
+		}
+		if least == nil {
+			return
+		}
+		least.service.dropped = true
+		least.conn.Close()
+	}
+}
+
 // evict makes room for a peer; false when all there are have their use.
 func (l *loop) evict() bool {
 	var worst *member

@@ -39,6 +39,8 @@ type Announcer struct {
 	log      *slog.Logger
 	key      uint32
 	tiers    []*tier
+	// Outside, if set before Run, is told of our address as trackers see it (BEP 24), before it is told of peers.
+	Outside func(netip.Addr)
 
 	mu     sync.Mutex
 	status []*Status // of every tracker, in the order given

@@ -221,6 +221,9 @@ func (t *tier) start(ctx context.Context, e *entry) {
 		ctx, cancel := context.WithTimeout(ctx, announceLimit)
 		defer cancel()
 		resp, err := t.a.announce(ctx, e.url, r, func(part Response) {
+			if t.a.Outside != nil && part.ExternalIP.IsValid() {
+				t.a.Outside(part.ExternalIP)
+			}
 			if len(part.Peers) > 0 {
 				t.a.peers(e.url, part.Peers)
 			}

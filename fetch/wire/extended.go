@@ -16,6 +16,14 @@ const (
 	ExtDontHave = "lt_donthave" // BEP 54
 )
 
+// The numbers under which our side takes these extensions' messages. They are the same wherever it speaks, since a
+// connection may pass from the search for metadata to the swarm.
+const (
+	OurMetadata = 1
+	OurPEX      = 2
+	OurDontHave = 3
+)
+
 // ExtendedHandshake is the payload of extended message 0 (BEP 10).
 type ExtendedHandshake struct {
 	Messages     map[string]uint8 // extension name -> the number its sender wants it under; 0 switches it off

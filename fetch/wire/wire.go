@@ -172,6 +172,9 @@ func (r *Reader) Buffered() bool {
 	return have >= 4 && uint64(have-4) >= uint64(binary.BigEndian.Uint32(r.buf[r.start:]))
 }
 
+// Rest returns the bytes that were read and not yet returned by Next, for whoever reads on in its place.
+func (r *Reader) Rest() []byte { return r.buf[r.start:r.end] }
+
 // Next returns the next message; its Data is good until the next call. Errors of framing wrap ErrMalformed, others are
 // the connection's; io.EOF only between two messages.
 func (r *Reader) Next() (Message, error) {
