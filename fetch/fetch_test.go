@@ -194,3 +194,44 @@ func BenchmarkSequential(b *testing.B) {
 		_ = x.Close()
 	}
 }
+
+// Two torrents with many seeders each share the few connections of a client, and both are read whole.
+func TestMaxConnections(t *testing.T) {
+	c, err := fetch.New(fetch.Config{NoDHT: true, NoLSD: true, MaxConns: 4})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	type job struct {
+		*fetch.Torrent
+		data []byte
+	}
+	var jobs []job
+	for i := range 2 {
+		data, torrent, path := content(t, 2<<20+i, 64<<10)
+		var peers []string
+		for range 6 {
+			peers = append(peers, seeder(t, torrent, path))
+		}
+		x, err := c.Add(torrent, memory(t, torrent, 16<<20), fetch.AddOptions{Peers: peers})
+		if err != nil {
+			t.Fatal(err)
+		}
+		jobs = append(jobs, job{x, data})
+		if i == 0 { // it has all the connections before the other begins
+			for deadline := time.Now().Add(time.Minute); x.Stats().Connected < 4; time.Sleep(10 * time.Millisecond) {
+				if time.Now().After(deadline) {
+					t.Fatalf("%+v", x.Stats())
+				}
+			}
+		}
+	}
+	for _, j := range jobs {
+		if !bytes.Equal(readAll(t, j.Torrent, int64(len(j.data)), 1<<20), j.data) {
+			t.Error("the bytes differ")
+		}
+	}
+	if one, two := jobs[0].Stats().Connected, jobs[1].Stats().Connected; one+two > 4 || one == 0 || two == 0 {
+		t.Errorf("%d and %d connections", one, two)
+	}
+}

@@ -17,7 +17,7 @@ type outside struct {
 	named [2]netip.Addr // by trackers (BEP 24)
 }
 
-func newOutside(c *Client) *outside { return &outside{client: c, routed: sync.OnceValue(routed)} }
+func newOutside(c *Client) *outside { return &outside{client: c, routed: sync.OnceValue(c.routed)} }
 
 // learn takes a tracker's word for it. One that is on our own network sees us elsewhere than the Internet does.
 func (o *outside) learn(a netip.Addr) {
@@ -55,12 +55,16 @@ func family(a netip.Addr) int {
 }
 
 // routed are the addresses that this host has towards the Internet. It sends nothing.
-func routed() (addrs [2]netip.Addr) {
+func (c *Client) routed() (addrs [2]netip.Addr) {
 	for i, far := range []string{"8.8.8.8:53", "[2001:4860:4860::8888]:53"} {
-		if conn, err := net.Dial("udp", far); err == nil {
-			addrs[i] = conn.LocalAddr().(*net.UDPAddr).AddrPort().Addr().Unmap()
-			_ = conn.Close()
+		conn, err := c.sockets.DialContext(c.ctx, "udp", far)
+		if err != nil {
+			continue
 		}
+		if at, ok := conn.LocalAddr().(*net.UDPAddr); ok {
+			addrs[i] = at.AddrPort().Addr().Unmap()
+		}
+		_ = conn.Close()
 	}
 	return addrs
 }

@@ -61,17 +61,19 @@ func (f *networkFlags) config(dir storeDir, log *slog.Logger) fetch.Config {
 type sharingFlags struct {
 	listen      listenValue
 	noPortMap   bool
-	maxPeers    countValue
+	maxPeers    countValue // of each torrent
+	maxConns    countValue // of all together
 	noPEX       bool
 	uploadLimit rateValue
 }
 
-func defaultSharingFlags() sharingFlags { return sharingFlags{listen: ":0", maxPeers: 80} }
+func defaultSharingFlags() sharingFlags { return sharingFlags{listen: ":0", maxPeers: 80, maxConns: 500} }
 
 func (f *sharingFlags) register(flags *pflag.FlagSet) {
 	flags.Var(&f.listen, "listen", "accept peers at `ADDR`; port 0 is one that is kept")
 	flags.BoolVar(&f.noPortMap, "no-portmap", false, "don't ask the router to let peers in")
 	flags.Var(&f.maxPeers, "max-peers", "be connected to at most `N` peers for each torrent")
+	flags.Var(&f.maxConns, "max-connections", "be connected to at most `N` peers in all")
 	flags.BoolVar(&f.noPEX, "no-pex", false, "don't exchange addresses of peers with peers")
 	flags.Var(&f.uploadLimit, "upload-limit", "send at most `RATE` in all, as in 512KiB/s; 0 is no limit")
 }
@@ -81,6 +83,7 @@ func (f *sharingFlags) share(config *fetch.Config) {
 	config.Listen = string(f.listen)
 	config.MaxPeers = int(f.maxPeers)
 	config.NoPortMap = f.noPortMap
+	config.MaxConns = int(f.maxConns)
 	config.NoPEX = f.noPEX
 	config.UploadLimit = int64(f.uploadLimit)
 }

@@ -110,16 +110,22 @@ func (c *conversation) shake() error {
 	c.s.answered = true
 	c.f.mu.Unlock()
 	c.rd = wire.NewReader(c.nc, maxFrame)
-	if theirs.Features.Fast { // then something has to be said of what we have (BEP 6)
-		if err := c.send(wire.Message{ID: wire.HaveNone}); err != nil {
-			return err
-		}
+	first := wire.Message{ID: wire.Extended, Data: hello.Append(nil)}
+	// The content will be wanted next. Some clients look only every ten seconds at who is interested; said now, that time
+	// passes while the metadata comes.
+	interested := wire.Message{ID: wire.Interested}
+	if theirs.Features.Fast { // then something has to be said of what we have, first of all (BEP 6)
+		return c.send(wire.Message{ID: wire.HaveNone}, first, interested)
 	}
-	return c.send(wire.Message{ID: wire.Extended, Data: hello.Append(nil)})
+	return c.send(first, interested)
 }
 
-func (c *conversation) send(m wire.Message) error {
-	_, err := c.nc.Write(m.Append(nil))
+func (c *conversation) send(messages ...wire.Message) error {
+	var b []byte
+	for _, m := range messages {
+		b = m.Append(b)
+	}
+	_, err := c.nc.Write(b)
 	c.broken = c.broken || err != nil
 	return err
 }

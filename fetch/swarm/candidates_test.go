@@ -3,6 +3,7 @@ package swarm
 import (
 	"fmt"
 	"net/netip"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -213,6 +214,7 @@ func TestLiarThatDialsInAgain(t *testing.T) {
 			r.dialIn(liar, netip.AddrPortFrom(home, uint16(50000+i)))
 			r.settle()
 			r.read(int64(i+1)*4*mebibyte, 4*mebibyte)
+			r.settle() // the liar has to notice that it was hung up on
 			lies += liar.Lies()
 			if (i < maxStrikes) != (liar.Requests() > 0) || liar.Sessions() != 0 {
 				t.Errorf("connection %d: %d requests, %d connections", i, liar.Requests(), liar.Sessions())
@@ -310,6 +312,55 @@ func TestSquattedPeerID(t *testing.T) {
 		r.dialIn(good, netip.AddrPortFrom(good.Addr().Addr(), 50000))
 		if n := r.Stats().Connected; n != 2 {
 			t.Errorf("%d connections", n)
+		}
+	})
+}
+
+// Of the connections that other torrents have a right to, those go that are of the least use.
+func TestShed(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		content := fetchtest.NewContent(4*mebibyte, 64<<10)
+		r := newRig(t, content, setup{})
+		good := r.join(fast, honest)
+		var idle []*fetchtest.Peer
+		for range 3 {
+			idle = append(idle, r.join(fast, fetchtest.Conduct{Greet: func(*fetchtest.Session) error { return nil }}))
+		}
+		r.read(0, content.Length)
+		time.Sleep(time.Second) // the rates are taken
+		r.read(0, content.PieceLength)
+		for range idle {
+			r.Shed()
+			r.settle()
+		}
+		if n := r.Stats().Connected; n != 1 || !r.connected(good) {
+			t.Errorf("%d are connected, the good one among them: %v", n, r.connected(good))
+		}
+	})
+}
+
+// Without room nobody is dialled, and with it as many as there is room for.
+func TestRoom(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		content := fetchtest.NewContent(4*mebibyte, 64<<10)
+		var room atomic.Int32
+		r := newRig(t, content, setup{room: func() bool {
+			if room.Add(-1) >= 0 {
+				return true
+			}
+			room.Store(0)
+			return false
+		}})
+		for range 5 {
+			r.join(fast, honest)
+		}
+		for _, want := range []int{0, 2, 5} {
+			room.Store(int32(want - r.Stats().Connected))
+			r.RoomFreed()
+			time.Sleep(500 * time.Millisecond)
+			if n := r.Stats().Connected; n != want {
+				t.Errorf("%d are connected, want %d", n, want)
+			}
 		}
 	})
 }

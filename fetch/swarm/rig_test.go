@@ -49,6 +49,7 @@ type setup struct {
 	upload   bool
 	pex      bool
 	keep     bool
+	room     func() bool        // nil: there always is
 	real     bool               // sockets
 	id       [20]byte           // zero: any
 	network  *fetchtest.Network // nil: one of its own
@@ -79,6 +80,7 @@ func newRig(t testing.TB, content *fetchtest.Content, s setup) *rig {
 	cfg := Config{
 		Torrent: content.Torrent, Store: r.store, PeerID: s.id, Version: "under test", InFlight: s.inFlight,
 		MaxPeers: s.maxPeers, Upload: s.upload, PEX: s.pex, Keep: s.keep, Logger: dbgLogger, Dial: r.network.Dialer(s.addr),
+		Room: s.room,
 	}
 	if s.real {
 		r.network, cfg.Dial = nil, func(ctx context.Context, addr string) (net.Conn, error) {
