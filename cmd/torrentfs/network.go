@@ -67,7 +67,9 @@ type sharingFlags struct {
 	uploadLimit rateValue
 }
 
-func defaultSharingFlags() sharingFlags { return sharingFlags{listen: ":0", maxPeers: 80, maxConns: 500} }
+func defaultSharingFlags() sharingFlags {
+	return sharingFlags{listen: ":0", maxPeers: 80, maxConns: 500}
+}
 
 func (f *sharingFlags) register(flags *pflag.FlagSet) {
 	flags.Var(&f.listen, "listen", "accept peers at `ADDR`; port 0 is one that is kept")
