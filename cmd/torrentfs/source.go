@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"net/url"
 	"os"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -158,10 +159,17 @@ func withLink(t *metainfo.Torrent, m metainfo.Magnet) *metainfo.Torrent {
 	return &more
 }
 
+// almostHash matches what was probably meant as an info-hash.
+var almostHash = regexp.MustCompile(`^[0-9A-Za-z]{28,44}$`)
+
 func openFile(path string) (*metainfo.Torrent, error) {
 	info, err := os.Stat(path)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("%s: no such file, and nothing else that names a torrent", shellQuote(path))
+		hint := "nothing else that names a torrent"
+		if almostHash.MatchString(path) {
+			hint = fmt.Sprintf("no info-hash, which has 40 hexadecimal or 32 base32 digits: these are %d characters", len(path))
+		}
+		return nil, fmt.Errorf("%s: no such file, and %s", shellQuote(path), hint)
 	}
 	if err != nil {
 		return nil, err

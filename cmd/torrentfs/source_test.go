@@ -2,6 +2,7 @@ package main
 
 import (
 	"slices"
+	"strings"
 	"testing"
 
 	"torrentfs/fetch/metainfo"
@@ -42,6 +43,20 @@ func TestShownFiles(t *testing.T) {
 	}
 	if len(torrent.Files) != 4 {
 		t.Error("the torrent itself was changed")
+	}
+}
+
+func TestMistypedHash(t *testing.T) {
+	for arg, want := range map[string]string{
+		"0123456789abcdef0123456789abcdef0123456":   "these are 39 characters",
+		"0123456789abcdef0123456789abcdef0123456g":  "40 hexadecimal or 32 base32 digits",
+		"AERUKZ4JVPG66AJDIVTYTK6N54ASGRL":           "these are 31 characters",
+		"film.torrent":                              "nothing else that names a torrent",
+		"a/0123456789abcdef0123456789abcdef0123456": "nothing else that names a torrent",
+	} {
+		if _, err := parseSource(arg, library("")); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v", arg, err)
+		}
 	}
 }
 
