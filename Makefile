@@ -5,8 +5,9 @@ LINT     := $(GO) run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.
 E2E      := ./cmd/torrentfs/e2e
 FUZZTIME ?= 1m
 KILLS    ?= 1000
+SOAK     ?= 10m
 
-.PHONY: help build vet lint unit e2e test demo bench microbench fuzz soak setup clean
+.PHONY: help build vet lint unit e2e test demo bench microbench fuzz soak kills setup clean
 .NOTPARALLEL:
 
 help:           ## list the targets
@@ -20,9 +21,10 @@ demo:           ## mount a swarm made here and prove that its bytes are right
 	@$(MAKE) --no-print-directory build
 	bin/torrentfs demo
 
-test:           ## build, vet, lint, unit tests and end-to-end tests, with the race detector
+test:           ## build, vet, lint, unit and end-to-end tests with the race detector, a second of every fuzz target
 	@.ci/setup test
 	@$(MAKE) --no-print-directory build vet lint unit e2e
+	@$(MAKE) --no-print-directory fuzz FUZZTIME=1s
 
 setup:          ## install what the tests need
 	.ci/setup test
@@ -51,9 +53,12 @@ microbench:     ## Go benchmarks of single packages
 fuzz:           ## every fuzz target for FUZZTIME
 	.ci/fuzz $(FUZZTIME)
 
-soak:           ## kill a mount KILLS times in the middle of reads; bin/soak keeps what a failure left
-	mkdir -p bin/soak
-	TORRENTFS_E2E_KILLS=$(KILLS) $(GO) test -count=1 -timeout 0 -v -artifacts -outputdir bin/soak -run '^TestKills$$' $(E2E)
+soak:           ## read for SOAK while peers lie, die and come back: every byte right, nothing piled up
+	TORRENTFS_E2E_SOAK=$(SOAK) $(GO) test -v -count=1 -timeout 0 -run '^TestSoak$$' $(E2E)
+
+kills:          ## kill a mount KILLS times in the middle of reads; bin/kills keeps what a failure left
+	mkdir -p bin/kills
+	TORRENTFS_E2E_KILLS=$(KILLS) $(GO) test -count=1 -timeout 0 -v -artifacts -outputdir bin/kills -run '^TestKills$$' $(E2E)
 
 clean:          ## remove what was built
 	rm -rf bin

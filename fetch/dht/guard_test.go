@@ -173,6 +173,8 @@ func FuzzGuard(f *testing.F) {
 		"d2:ip6:\x01\x02\x03\x04\x05\x061:rd2:id20:" + theirID + "5:nodes26:" + theirID + "\x08\x08\x08\x08\x1a\xe1e1:t4:abcd1:y1:re",
 		"d1:rd2:id20:" + theirID + "6:nodes638:" + theirID + "\x20\x01\x0d\xb8\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x01\x1a\xe1e1:t4:abcd1:y1:re",
 		"d1:rd2:id20:" + theirID + "5:token4:tokn6:valuesl6:\x01\x02\x03\x04\x05\x0618:" + strings.Repeat("v", 18) + "ee1:t4:abcd1:y1:re",
+		"d1:rd2:id20:" + theirID + "5:nodes26:" + theirID + "\x7f\x00\x00\x01\x1a\xe1e1:t4:abcd1:y1:re",
+		"d1:q4:ping1:t40:" + theirID + theirID + "1:y1:qe",
 		"d1:eli203e3:whye1:t4:abcd1:y1:ee",
 		"d1:eli-1ei2ee1:t4:abcd1:y1:ee",
 	} {

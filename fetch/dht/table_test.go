@@ -54,6 +54,7 @@ func FuzzTable(f *testing.F) {
 	s := saved{id: [2]string{theirID, theirID}, nodes: [2][]contact{{at(1, "198.51.100.1:1")}, {at(3, "[2001:db8::1]:3")}}}
 	f.Add(s.encode())
 	f.Add([]byte("de"))
+	f.Add([]byte("le"))
 	f.Add([]byte("d2:id1:x5:nodes3:xxxe"))
 	f.Add([]byte("d5:nodes26:" + strings.Repeat("\x00", 26) + "6:nodes638:" + strings.Repeat("\x00", 38) + "e"))
 	f.Fuzz(func(t *testing.T, b []byte) {

@@ -69,6 +69,7 @@ func FuzzParse(f *testing.F) {
 	for _, c := range messages {
 		f.Add([]byte(c.in))
 	}
+	f.Add([]byte("BT-SEARCH * HTTP/1.1\r\nPort: 7\r\n" + strings.Repeat("Infohash: "+hash40+"\r\n", maxHashes+1) + "\r\n"))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		if took := heap.Allocated(func() { _, _ = parse(b) }); took > 16<<10+16*uint64(len(b)) {
 			t.Errorf("%d bytes allocated for %d", took, len(b))

@@ -16,6 +16,12 @@ func FuzzParse(f *testing.F) {
 			f.Add([]byte(c.data))
 		}
 	}
+	for _, s := range []string{
+		"url-list", "http://w.example/f", "announce", "http://t.example/\x01", "comment", "a\x00\nb\t\x1b", "created by", "x",
+	} {
+		f.Add([]byte(torrent(single(), "announce-list", "ll10:udp://t:80el0:ee", "creation date", "i1700000000e", "comment", bstr(s), "url-list", bstr("http://"+s))))
+	}
+	f.Add([]byte(torrent(single("length", "", "files", blist(bfile("a"))), "url-list", strs("http://w.example/a", "http://w.example/b/"))))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		before := bytes.Clone(b)
 		var tor *Torrent
@@ -59,7 +65,8 @@ func FuzzScan(f *testing.F) {
 			f.Add([]byte(c.data))
 		}
 	}
-	for _, s := range []string{"d3:inti-7e3:str3:abce", "d5:peersld2:ip1:xeee", "d5:listsll1:aeleee", "d3:anyl4:hosti80eee", "d1:md1:a1:x1:bi1eee"} {
+	for _, s := range []string{"d3:inti-7e3:str3:abce", "d5:peersld2:ip1:xeee", "d5:listsll1:aeleee", "d3:anyl4:hosti80eee", "d1:md1:a1:x1:bi1eee",
+		"d5:innerdee", "d5:innerl1:xee", "d6:innersl1:xi1edeee", "d4:intsl1:xi7elee", "d4:porti70000ee", "d4:porti80e5:smalli300ee", "d1:mli1eee", "d3:anyllee"} {
 		f.Add([]byte(s))
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {

@@ -2,8 +2,10 @@ package tracker
 
 import (
 	"bytes"
+	"compress/gzip"
 	"encoding/binary"
 	"errors"
+	"io"
 	"net/netip"
 	"strings"
 	"testing"
@@ -58,6 +60,7 @@ func printable(s string) bool {
 
 func FuzzHTTPReply(f *testing.F) {
 	for _, s := range []string{
+		"d14:failure reason2:no8:retry in2:15e", "d14:failure reason2:no8:retry ini5ee", "d14:failure reason2:no8:retry inlee",
 		says4, says6, "de", "le", "", "i1e", "d14:failure reason3:noe", "d14:failure reason3:no\x1b8:retry in5:nevere",
 		"d5:peersld2:ip7:1.2.3.44:porti6881eed2:ip3:::14:porti1eeee", "d5:peersd1:ai1eee", "d5:peersli1e1:alee6:peers6i1ee",
 		"d8:intervali9223372036854775807e12:min intervali-1e8:completei-1e10:tracker id1:xe",
@@ -139,6 +142,15 @@ func FuzzCompact(f *testing.F) {
 	})
 }
 
+// packed is s in gzip.
+func packed(s string) string {
+	var b strings.Builder
+	w := gzip.NewWriter(&b)
+	_, _ = io.WriteString(w, s) // into memory
+	_ = w.Close()
+	return b.String()
+}
+
 // FuzzPage runs whole HTTP answers, headers and all, through the client.
 func FuzzPage(f *testing.F) {
 	for _, s := range []string{
@@ -146,6 +158,10 @@ func FuzzPage(f *testing.F) {
 		"HTTP/1.0 200\r\nContent-Length: 2\r\n\r\nde",
 		"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nde\r\n0\r\n\r\n",
 		"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\n\r\n\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\xff\x4b\x49\x05\x00",
+		"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\n\r\nde",
+		"HTTP/1.1 200 OK\r\n\r\nd14:failure reason2:noe",
+		"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\n\r\n" + packed(strings.Repeat("d", maxBody+1)),
+		"HTTP/1.1 200 OK\r\n\r\n" + strings.Repeat("a", maxHeader+maxBody),
 		"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 404 Not Found\r\n\r\n",
 		"HTTP/1.1 302 Found\r\nLocation: /x\r\n\r\n",
 		"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n",
@@ -172,6 +188,7 @@ func FuzzPage(f *testing.F) {
 
 func FuzzURL(f *testing.F) {
 	for _, s := range []string{
+		"udp://x:1/", "udp://x:1/" + strings.Repeat("a", maxURLData),
 		"http://x/announce", "https://u:p@x:1/a?b#c", "udp://[::1]:80/announce?x", "udp://[fe80::1%25lo]:1", "//x", "http://", "http://%zz",
 	} {
 		f.Add(s)

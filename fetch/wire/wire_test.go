@@ -65,25 +65,31 @@ func TestPieceHeaderIsThatOfAPiece(t *testing.T) {
 }
 
 func TestMalformedMessagesAreRefused(t *testing.T) {
-	frame := func(n uint32, body ...byte) []byte { return append(binary.BigEndian.AppendUint32(nil, n), body...) }
-	for name, b := range map[string][]byte{
-		"a length over the limit":    frame(1<<20+1, 20),
-		"the longest length":         frame(0xffffffff),
-		"choke with a body":          frame(2, byte(Choke), 0),
-		"have too short":             frame(4, byte(Have), 0, 0, 0),
-		"have too long":              frame(6, byte(Have), 0, 0, 0, 0, 0),
-		"request too short":          frame(12, append([]byte{byte(Request)}, make([]byte, 11)...)...),
-		"piece without a header":     frame(8, append([]byte{byte(Piece)}, make([]byte, 7)...)...),
-		"extended without a number":  frame(1, byte(Extended)),
-		"port of one byte":           frame(2, byte(Port), 1),
-		"reject of the wrong length": frame(1, byte(Reject)),
-	} {
+	for name, b := range malformed {
 		t.Run(name, func(t *testing.T) {
 			if m, err := NewReader(bytes.NewReader(b), 1<<20).Next(); !errors.Is(err, ErrMalformed) {
 				t.Fatalf("got %+v, %v; want ErrMalformed", m, err)
 			}
 		})
 	}
+}
+
+func frame(n uint32, body ...byte) []byte {
+	return append(binary.BigEndian.AppendUint32(nil, n), body...)
+}
+
+// malformed are messages that break the framing.
+var malformed = map[string][]byte{
+	"a length over the limit":    frame(1<<20+1, 20),
+	"the longest length":         frame(0xffffffff),
+	"choke with a body":          frame(2, byte(Choke), 0),
+	"have too short":             frame(4, byte(Have), 0, 0, 0),
+	"have too long":              frame(6, byte(Have), 0, 0, 0, 0, 0),
+	"request too short":          frame(12, append([]byte{byte(Request)}, make([]byte, 11)...)...),
+	"piece without a header":     frame(8, append([]byte{byte(Piece)}, make([]byte, 7)...)...),
+	"extended without a number":  frame(1, byte(Extended)),
+	"port of one byte":           frame(2, byte(Port), 1),
+	"reject of the wrong length": frame(1, byte(Reject)),
 }
 
 func TestCutMessagesAreUnexpectedEnds(t *testing.T) {
@@ -188,7 +194,14 @@ func FuzzReader(f *testing.F) {
 	for _, m := range messages {
 		f.Add(m.Append(nil))
 	}
-	f.Add([]byte{0xff, 0xff, 0xff, 0xff, 7})
+	for _, b := range malformed {
+		f.Add(b)
+	}
+	block := Message{ID: Piece, Data: make([]byte, BlockSize)}.Append(nil)
+	f.Add(block[:100])                          // cut off
+	f.Add(append([]byte{0, 0, 0, 1}, block...)) // out of step
+	f.Add(bytes.Repeat(block, 4))               // for which the buffer grows
+	f.Add(Message{ID: Bitfield, Data: make([]byte, 60<<10)}.Append(nil))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		const limit = 64 << 10
 		// One buffer that doubles up to the largest, and one for a message that only its length prefix promises.

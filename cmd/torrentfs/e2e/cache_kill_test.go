@@ -13,7 +13,7 @@ import (
 	"time"
 )
 
-// killsVar names the environment variable that says how often TestKills kills; `make soak` sets it.
+// killsVar names the environment variable that says how often TestKills kills; `make kills` sets it.
 const killsVar = "TORRENTFS_E2E_KILLS"
 
 // seedVar names the environment variable that gives TestKills the seed of an earlier run.
