@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"os"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"torrentfs/fetch/reach"
@@ -70,9 +71,9 @@ type conversation struct {
 	// For whoever takes the connection over.
 	peer   wire.Handshake
 	rtt    time.Duration
-	said   []byte // what the peer said beside metadata
-	mute   bool   // it said too much to be kept
-	broken bool   // what we sent may have been cut short
+	said   []byte      // what the peer said beside metadata
+	mute   bool        // it said too much to be kept
+	broken atomic.Bool // what we sent may have been cut short; others' conversations send on this one too
 
 	// Guarded by the Fetcher's mutex.
 	ext   uint8        // the number under which the peer takes metadata messages; 0 unknown
@@ -126,7 +127,9 @@ func (c *conversation) send(messages ...wire.Message) error {
 		b = m.Append(b)
 	}
 	_, err := c.nc.Write(b)
-	c.broken = c.broken || err != nil
+	if err != nil {
+		c.broken.Store(true)
+	}
 	return err
 }
 

@@ -43,7 +43,7 @@ func (c *conversation) note(m wire.Message) {
 
 // handOver keeps the connection open for the content, unless something said on it is lost; it reports whether.
 func (c *conversation) handOver() bool {
-	if c.rd == nil || c.mute || c.broken || c.nc.SetDeadline(time.Time{}) != nil {
+	if c.rd == nil || c.mute || c.broken.Load() || c.nc.SetDeadline(time.Time{}) != nil {
 		return false
 	}
 	c.f.mu.Lock()

@@ -16,6 +16,7 @@ import (
 	"net/url"
 	"reflect"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -437,8 +438,11 @@ func TestRedirects(t *testing.T) {
 			}))
 			defer s.Close()
 			var dialed []string
+			var mu sync.Mutex // both families are looked up at once
 			c := newClient(t, ClientOptions{
 				Lookup: func(_ context.Context, network, host string) ([]netip.Addr, error) {
+					mu.Lock()
+					defer mu.Unlock()
 					if to := moves[host]; network == "ip4" && to != "" { // public at first
 						defer func() { names[host], moves[host] = to, "" }()
 						return []netip.Addr{netip.MustParseAddr("9.9.9.2")}, nil
@@ -452,11 +456,15 @@ func TestRedirects(t *testing.T) {
 					return nil, &net.DNSError{Err: "no such host", Name: host, IsNotFound: true}
 				},
 				DialContext: func(ctx context.Context, network, address string) (net.Conn, error) {
+					mu.Lock()
 					dialed = append(dialed, address)
+					mu.Unlock()
 					return new(net.Dialer).DialContext(ctx, "tcp", s.Listener.Addr().String())
 				},
 			})
 			_, err := announce(t, c, x.url, sample())
+			mu.Lock()
+			defer mu.Unlock()
 			if (err == nil) != (x.want == "") || err != nil && !strings.Contains(err.Error(), x.want) {
 				t.Errorf("got %v, want %q; dialled %v", err, x.want, dialed)
 			}
