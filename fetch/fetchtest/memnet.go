@@ -18,11 +18,32 @@ import (
 type Network struct {
 	mu    sync.Mutex
 	hosts map[netip.AddrPort]*host
-	ports uint16 // given to dialling sides, counted up
+	ports uint16  // given to dialling sides, counted up
+	pipes []*pipe // of all connections so far
+	split bool
 }
 
 // NewNetwork makes a network without hosts.
 func NewNetwork() *Network { return &Network{hosts: make(map[netip.AddrPort]*host), ports: 20000} }
+
+// Split cuts every connection without a word to either side, as an address that is gone does, and lets nobody connect until
+// Rejoin.
+func (n *Network) Split() {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.split = true
+	for _, p := range n.pipes {
+		p.lose()
+	}
+	n.pipes = nil
+}
+
+// Rejoin lets everybody connect again; what was cut stays cut.
+func (n *Network) Rejoin() {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.split = false
+}
 
 // Listen lets others connect to addr over a link. The rate belongs to the host, whatever the number of connections.
 func (n *Network) Listen(addr netip.AddrPort, link Link) net.Listener {
@@ -45,7 +66,12 @@ func (n *Network) Dialer(from netip.Addr) func(ctx context.Context, addr string)
 		h := n.hosts[to]
 		n.ports++
 		local := netip.AddrPortFrom(from, n.ports)
+		split := n.split
 		n.mu.Unlock()
+		if split {
+			<-ctx.Done()
+			return nil, ctx.Err()
+		}
 		if h == nil {
 			return nil, syscall.ECONNREFUSED
 		}
@@ -73,6 +99,9 @@ func (h *host) join(ctx context.Context, local netip.AddrPort) (net.Conn, error)
 	far := &memConn{local: h.addr, remote: local, in: near.out, out: near.in}
 	select {
 	case h.queue <- far:
+		h.network.mu.Lock()
+		defer h.network.mu.Unlock()
+		h.network.pipes = append(h.network.pipes, near.in, near.out)
 		return near, nil
 	case <-h.done:
 		return nil, syscall.ECONNREFUSED
@@ -144,6 +173,7 @@ type pipe struct {
 	size     int
 	ended    bool          // by the writer: what is under way still arrives
 	broken   bool          // by the reader
+	lost     bool          // what is written goes nowhere, and neither end hears of the other
 	changed  chan struct{} // closed and made anew with each change
 	deadline [2]time.Time  // of reading, of writing
 }
@@ -217,7 +247,7 @@ func (p *pipe) read(b []byte) (int, error) {
 			if at := p.queue[0].arrive; until.IsZero() || at.Before(until) {
 				until = at
 			}
-		case p.ended:
+		case p.ended && !p.lost:
 			return 0, io.EOF
 		}
 		p.wait(until)
@@ -246,6 +276,8 @@ func (p *pipe) write(b []byte) (n int, err error) {
 		switch {
 		case p.ended:
 			return n, net.ErrClosed
+		case p.lost:
+			return n + len(b), nil
 		case p.broken:
 			return n, syscall.ECONNRESET
 		case p.expired(writing):
@@ -266,6 +298,15 @@ func (p *pipe) write(b []byte) (n int, err error) {
 		n += k
 	}
 	return n, nil
+}
+
+// lose cuts the pipe.
+func (p *pipe) lose() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.lost = true
+	p.queue, p.size = nil, 0
+	p.tell()
 }
 
 // end closes the pipe from one side.

@@ -45,6 +45,7 @@ type candidate struct {
 	member    *member       // connected
 	dialling  bool
 	failures  int
+	last      time.Duration // when a connection ended or did not come to be
 	notBefore time.Duration
 	delivered bool // has given us a block before
 }
@@ -217,7 +218,7 @@ func (p *candidates) next(now time.Duration) *candidate {
 	for {
 		var best *candidate
 		for _, c := range p.byAddr {
-			if c.member != nil || c.dialling || now < c.notBefore || c.hearsay() && p.guesses >= hearsayDials {
+			if c.taken() || c.dialling || now < c.notBefore || c.hearsay() && p.guesses >= hearsayDials {
 				continue
 			}
 			if best == nil || c.better(best) {
@@ -268,15 +269,21 @@ func (c *candidate) better(o *candidate) bool {
 	}
 }
 
-// left notes that a connection to a candidate ended, or never came to be.
-func (p *candidates) left(c *candidate, useful bool, now time.Duration) {
+// taken reports whether there is a connection to the candidate that nobody doubts.
+func (c *candidate) taken() bool { return c.member != nil && !c.member.doubted }
+
+// left notes that the connection m to a candidate ended, or with nil that one never came to be.
+func (p *candidates) left(c *candidate, m *member, useful bool, now time.Duration) {
 	if c == nil {
 		return
 	}
-	c.member, c.dialling = nil, false
+	if c.member == m {
+		c.member = nil
+	}
 	if useful {
 		c.failures = 0
 	}
+	c.last = now
 	c.notBefore = now + min(firstPause<<min(c.failures, 10), longestPause)
 	c.failures++
 	if p.bans.addr(c.addr) && p.byAddr[c.addr] == c {
@@ -312,7 +319,7 @@ func (l *loop) dial() {
 				c.dialling = false
 				if err != nil {
 					l.cfg.Logger.Debug("cannot connect", "peer", c.addr, "source", c.source, "err", err)
-					l.pool.left(c, false, l.now)
+					l.pool.left(c, nil, false, l.now)
 					return
 				}
 				l.pool.believe(c)

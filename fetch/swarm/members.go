@@ -41,6 +41,8 @@ type member struct {
 	service    service
 	trade      trade
 	joined     time.Duration
+	heard      time.Duration // when the last message came
+	doubted    bool          // the network may have lost the connection: see lull
 	exchange   exchange
 	node       bool  // it has told of its DHT node
 	unsaid     []int // pieces that we have no more, to be said once it is known whether the peer understands that
@@ -59,10 +61,10 @@ func (l *loop) join(c *peer.Conn, cand *candidate) {
 	if reason := l.unwelcome(c, addr); reason != "" {
 		l.cfg.Logger.Debug("connection refused", "peer", addr, "reason", reason)
 		c.Close()
-		l.pool.left(cand, false, l.now)
+		l.pool.left(cand, nil, false, l.now)
 		return
 	}
-	m := &member{id: l.members.nextID, conn: c, candidate: cand, addr: addr, choking: true, joined: l.now}
+	m := &member{id: l.members.nextID, conn: c, candidate: cand, addr: addr, choking: true, joined: l.now, heard: l.now}
 	l.members.nextID++
 	l.members.all[c], l.members.byID[m.id] = m, m
 	l.members.picker.AddPeer(m.id, c.RTT())
@@ -112,7 +114,11 @@ const crossing = 10 * time.Second
 
 // supersedes reports whether a connection takes the place of an older one to the same peer. When two peers dial each other
 // at the same time, each has to keep the connection that the other keeps: that which the one with the larger id dialled.
+// Later on, a peer that connects again while nothing comes from it has lost the older one.
 func (l *loop) supersedes(c *peer.Conn, old *member) bool {
+	if l.stale(old) {
+		return true
+	}
 	theirs := c.ID()
 	theyDial := bytes.Compare(theirs[:], l.cfg.PeerID[:]) > 0
 	return c.Incoming() != old.conn.Incoming() && c.Incoming() == theyDial && l.now-old.joined < crossing
@@ -126,6 +132,10 @@ func (l *loop) batch(b *peer.Batch) {
 		return
 	}
 	now := min(b.At.Sub(l.start), l.now)
+	if len(b.Items) > 0 {
+		m.heard, m.doubted = l.now, false
+		l.lull.heard = l.now
+	}
 	for i := range b.Items {
 		l.item(m, &b.Items[i], now)
 	}
@@ -238,7 +248,7 @@ func (l *loop) part(m *member, err error) {
 	delete(l.members.all, m.conn)
 	delete(l.members.byID, m.id)
 	l.meters.uploaded += m.conn.Uploaded()
-	l.pool.left(m.candidate, m.service.given && !m.service.dropped, l.now)
+	l.pool.left(m.candidate, m, m.service.given && !m.service.dropped, l.now)
 	l.cfg.Logger.Debug("disconnected", "peer", m.addr, "err", err, "downloaded", m.downloaded)
 	l.dial()
 	l.fillSlots()

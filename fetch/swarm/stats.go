@@ -66,7 +66,7 @@ func (s *Swarm) Stats() (st Stats) {
 		}
 		slices.Sort(st.Waiting)
 		for _, m := range l.members.all {
-			if !m.choking {
+			if !m.choking && !m.doubted {
 				st.Unchoked++
 			}
 		}

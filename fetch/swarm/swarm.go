@@ -186,6 +186,7 @@ type loop struct {
 	trust   trust
 	choker  choker
 	keeper  keeper
+	lull    lull
 	meters  meters
 }
 
@@ -284,6 +285,7 @@ func (l *loop) sweep() {
 	l.review()
 	l.locate()
 	l.turnover()
+	l.listen()
 	l.dial()
 	l.rechoke()
 	l.gossip()
