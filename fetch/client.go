@@ -52,6 +52,7 @@ const (
 	defaultMaxPeers = 80
 	defaultInFlight = 64 << 20
 	handshakeLimit  = 15 * time.Second
+	acceptWarning   = time.Hour // between warnings that peers can't be accepted
 )
 
 // ParseProxy reads what names a proxy for Config: socks5://[user:password@]host:port. The error says what would have been
@@ -201,13 +202,17 @@ func (c *Client) back() {
 
 // accept takes peers in that dial us.
 func (c *Client) accept() {
+	var warned time.Time
 	for {
 		nc, err := c.listener.Accept()
 		if err != nil {
 			if c.ctx.Err() != nil || errors.Is(err, net.ErrClosed) {
 				return
 			}
-			c.log.Warn("accepting peers fails", "err", err) // out of descriptors, say: it may pass
+			if time.Since(warned) > acceptWarning { // out of descriptors, say: it may pass
+				c.log.Warn("accepting peers fails", "err", err)
+				warned = time.Now()
+			}
 			select {
 			case <-time.After(time.Second):
 			case <-c.ctx.Done():
