@@ -74,6 +74,18 @@ func (f *mountFlags) check(cmd *cobra.Command) error {
 	return nil
 }
 
+// checkPlaces refuses to keep anything below the mountpoint.
+func (f *mountFlags) checkPlaces(cmd *cobra.Command, logFile, mountpoint string) error {
+	if err := checkOutside(cmd, "--log-file", logFile, mountpoint); err != nil {
+		return err
+	}
+	store, err := f.open()
+	if err != nil {
+		return nil //nolint:nilerr // nothing will be kept, which openOrNone tells
+	}
+	return checkOutside(cmd, "--cache-dir", string(store), mountpoint)
+}
+
 func newMount(logs *logFlags) *cobra.Command {
 	flags := defaultMountFlags()
 	var daemon bool
@@ -107,6 +119,9 @@ The exit code is 0 after a clean unmount by whomever, 1 after a failure, 2 for a
 			return usagef(cmd, "--log-file is for --daemon; in the foreground, redirect stderr: 2>%s", shellQuote(logFile))
 		}
 		if err := flags.check(cmd); err != nil {
+			return err
+		}
+		if err := flags.checkPlaces(cmd, logFile, args[len(args)-1]); err != nil {
 			return err
 		}
 		flags.noWait = flags.noWait || daemon
