@@ -3,16 +3,19 @@ package fs
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io"
 	"log"
+	"log/slog"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
 	"syscall"
+	"time"
 
 	"bazil.org/fuse"
 	"golang.org/x/sys/unix"
@@ -44,19 +47,13 @@ func check(dir string, opt Options) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	info, err := os.Stat(path)
-	if m, ok := mountedAt(path); err == nil && ok && m.fsType == fsType {
-		// The kernel may still answer for one that is dead, but not to this.
-		if err = unix.Statfs(path, new(unix.Statfs_t)); err == nil {
-			return "", fmt.Errorf("a torrentfs is mounted at %s already: unmount it first with `torrentfs unmount %s`, or mount elsewhere", dir, dir)
-		}
+	if err := clearDead(path, dir, opt.Logger); err != nil {
+		return "", err
 	}
+	info, err := os.Stat(path)
 	switch {
 	case errors.Is(err, os.ErrNotExist):
 		return "", fmt.Errorf("mountpoint %s does not exist: create it with mkdir -p %s", dir, dir)
-	case errors.Is(err, syscall.ENOTCONN):
-		return "", fmt.Errorf("mountpoint %s is a dead mount, left by a process that is gone (transport endpoint is not connected): clear it with `torrentfs unmount %s` or `%s -u %s`",
-			dir, dir, helper, dir)
 	case errors.Is(err, os.ErrPermission):
 		return "", fmt.Errorf("mountpoint %s: permission denied: choose a directory of your own; if it is a mount of another user, only that user can see into it", dir)
 	case err != nil:
@@ -70,6 +67,46 @@ func check(dir string, opt Options) (string, error) {
 		}
 	}
 	return path, nil
+}
+
+// clearDead unmounts what a torrentfs that was killed has left at path, and refuses one that lives; dir is what the user
+// calls path.
+func clearDead(path, dir string, log *slog.Logger) error {
+	for {
+		if m, ok := mountedAt(path); !ok || m.fsType != fsType {
+			return nil
+		}
+		switch err := ping(path); {
+		case err == nil:
+			return fmt.Errorf("a torrentfs is mounted at %s already: unmount it first with `torrentfs unmount %s`, or mount elsewhere", dir, dir)
+		case errors.Is(err, errSilent):
+			return fmt.Errorf("a torrentfs is mounted at %s already and does not answer: its process is stopped or hangs; unmount it with `torrentfs unmount %s`, or mount elsewhere", dir, dir)
+		case !errors.Is(err, syscall.ENOTCONN):
+			return fmt.Errorf("mountpoint %s: %w", dir, err)
+		}
+		if err := detach(context.Background(), path); err != nil {
+			return fmt.Errorf("mountpoint %s is a dead mount, left by a process that is gone: clear it with `torrentfs unmount %s` or `%s -u %s` (%w)",
+				dir, dir, helper, dir, err)
+		}
+		log.Info("cleared a dead mount, left by a process that is gone", "mountpoint", dir)
+	}
+}
+
+var errSilent = errors.New("no answer")
+
+// ping asks a mount whether anybody serves it, and waits for the answer for a moment only. The kernel may still answer
+// other questions for one that is dead.
+func ping(path string) error {
+	answer := make(chan error, 1)
+	go func() { answer <- unix.Statfs(path, new(unix.Statfs_t)) }() // where nobody answers, only the end of the process ends it
+	timer := time.NewTimer(patience)
+	defer timer.Stop()
+	select {
+	case err := <-answer:
+		return err
+	case <-timer.C:
+		return errSilent
+	}
 }
 
 // checkEmpty makes sure that mounting hides nothing; dir is what the user calls path.

@@ -83,8 +83,11 @@ type Tree struct {
 }
 
 // Mount mounts an empty tree at dir. Once it returns, the tree is served until Unmount, or until somebody else
-// unmounts it. Its errors name what is wrong with dir or with the machine, and what to do about it.
+// unmounts it. A dead mount of this program's at dir is cleared. Its errors name what is wrong with dir or with the machine, and what to do about it.
 func Mount(dir string, opt Options) (*Tree, error) {
+	if opt.Logger == nil {
+		opt.Logger = slog.New(slog.DiscardHandler)
+	}
 	dir, err := check(dir, opt)
 	if err != nil {
 		return nil, err
@@ -100,9 +103,6 @@ func Mount(dir string, opt Options) (*Tree, error) {
 	}
 	if t.readTimeout <= 0 {
 		t.readTimeout = defaultReadTimeout
-	}
-	if t.log == nil {
-		t.log = slog.New(slog.DiscardHandler)
 	}
 	name := opt.FSName
 	if name == "" {

@@ -386,6 +386,13 @@ func (s *server) until(what string, ok func(reply) bool) reply {
 	}
 }
 
+func (s *server) signal(sig os.Signal) {
+	s.t.Helper()
+	if err := s.cmd.Process.Signal(sig); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
 // kill ends the server as a crash would.
 func (s *server) kill() {
 	s.dead = true

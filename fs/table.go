@@ -79,6 +79,16 @@ func mountedAt(dir string) (top entry, ok bool) {
 	return top, ok
 }
 
+// legible says whether the table can be read. Where it can't, it seems empty.
+func legible() bool {
+	f, err := os.Open(table)
+	if err != nil {
+		return false
+	}
+	f.Close()
+	return true
+}
+
 // mounted says whether the device is mounted anywhere.
 func mounted(device string) bool {
 	for e := range mounts {

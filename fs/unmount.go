@@ -25,7 +25,7 @@ func (t *Tree) Unmount(ctx context.Context) error {
 	t.abort()
 	m, ok := mountedAt(t.dir)
 	switch {
-	case ok && m.device == t.device, t.device == "":
+	case ok && m.device == t.device, t.device == "", !legible(): // without a descriptor left for the table, it is there still
 		if err := detach(ctx, t.dir); err != nil {
 			return err
 		}
