@@ -1,28 +1,38 @@
 package cache
 
-import "sync"
+import (
+	"runtime"
+	"sync"
+)
 
-// ahead loads the pieces that follow those a reader takes from the disk in order, so that they are read and hashed
-// on another core while the reader is busy with what it has. Without it a reader would stand still at the
-// beginning of every piece.
+// ahead loads the pieces that follow those a reader takes from the disk in order, so that they are read and hashed on
+// all cores while the reader is busy with what it has. Without it a reader would stand still at the beginning of every
+// piece.
 type ahead struct {
 	mu          sync.Mutex
 	next, until int // pieces to load: [next, until)
-	running     bool
+	running     int // goroutines that load them
 	closed      bool
 	ended       sync.WaitGroup
 }
 
-// aheadBytes is how much is loaded ahead: enough to cover the time that hashing a piece takes.
-const aheadBytes = 4 << 20
+// aheadBytes is how much is loaded ahead: enough to cover the time that hashing a piece takes on every core.
+const aheadBytes = 8 << 20
+
+// loaders is how many goroutines load pieces ahead for one torrent, at most: hashing keeps a core busy.
+func loaders() int { return runtime.GOMAXPROCS(0) }
+
+// aheadPieces returns how many pieces are loaded ahead of a reader: 0 where they would take the room that its own
+// pieces need.
+func (s *shelf) aheadPieces() int {
+	size := s.spec.PieceLength
+	room := s.c.mem.limit / 4 / size
+	return int(min(room, max(aheadBytes/size, int64(loaders()))))
+}
 
 // loadAhead has the pieces after n loaded. It does not wait.
 func (s *shelf) loadAhead(n int) {
-	size := s.spec.PieceLength
-	if 4*size > s.c.mem.limit { // would take the room that the reader's own pieces need
-		return
-	}
-	until := min(n+1+max(1, int(aheadBytes/size)), len(s.spec.Hashes))
+	until := min(n+1+s.aheadPieces(), len(s.spec.Hashes))
 	a := &s.ahead
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -30,11 +40,10 @@ func (s *shelf) loadAhead(n int) {
 		a.next = n + 1
 	}
 	a.until = until
-	if a.next >= a.until || a.running || a.closed {
-		return
+	for a.running < min(loaders(), a.until-a.next) && !a.closed {
+		a.running++
+		a.ended.Go(s.loadingAhead)
 	}
-	a.running = true
-	a.ended.Go(s.loadingAhead)
 }
 
 func (s *shelf) loadingAhead() {
@@ -44,14 +53,15 @@ func (s *shelf) loadingAhead() {
 		n := a.next
 		v := s.vol.Load()
 		if n >= a.until || a.closed || v == nil || !v.has(n) {
-			a.running = false
+			a.running--
 			a.mu.Unlock()
 			return
 		}
 		a.next++
 		a.mu.Unlock()
-		if n+1 < len(s.spec.Hashes) {
-			willNeed(v.data, int64(n+1)*s.spec.PieceLength, s.spec.pieceSize(n+1))
+		// What is hashed next is to be read from the disk meanwhile.
+		if soon := n + loaders(); soon < len(s.spec.Hashes) && v.has(soon) {
+			v.willNeed(soon)
 		}
 		if _, release, ok := s.load(n, false); ok {
 			release()

@@ -18,6 +18,9 @@ const readStep = 256 << 10
 
 // read fills buf with piece n and says whether it hashes to sum.
 func (v *volume) read(n int, buf []byte, sum [20]byte) (ok bool, err error) {
+	if len(buf) > readStep {
+		v.willNeed(n) // several read at once, which the kernel's own reading ahead takes for random reads
+	}
 	h := sha1.New()
 	for at := 0; at < len(buf); at += readStep {
 		part := buf[at:min(at+readStep, len(buf))]
@@ -45,6 +48,11 @@ func (v *volume) hashes(n int, buf []byte, sum [20]byte) (ok bool, err error) {
 func (v *volume) readPart(n int, at int64, b []byte) error {
 	_, err := v.data.ReadAt(b, int64(n)*v.pieceLength+at)
 	return err
+}
+
+// willNeed has the kernel read piece n from the disk. It does not wait for that.
+func (v *volume) willNeed(n int) {
+	willNeed(v.data, int64(n)*v.pieceLength, v.header.size(n))
 }
 
 // ignoringEOF makes the end of a truncated file the same as wrong bytes.

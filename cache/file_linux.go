@@ -17,8 +17,16 @@ func punchHole(f *os.File, off, n int64) error {
 	}
 }
 
+// adviceStep is how much is asked for at a time, in bytes: of more than the device reads in one go the kernel ignores the
+// rest.
+const adviceStep = 256 << 10
+
 // willNeed has the kernel read [off, off+n) ahead. Should f be closed meanwhile, the advice is lost or misplaced,
 // which harms nobody.
 func willNeed(f *os.File, off, n int64) {
-	_ = unix.Fadvise(int(f.Fd()), off, n, unix.FADV_WILLNEED)
+	for end := off + n; off < end; off += adviceStep {
+		if unix.Fadvise(int(f.Fd()), off, min(adviceStep, end-off), unix.FADV_WILLNEED) != nil {
+			return
+		}
+	}
 }
