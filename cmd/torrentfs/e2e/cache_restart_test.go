@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"bytes"
 	"math/rand/v2"
 	"os"
 	"os/exec"
@@ -136,6 +137,9 @@ func TestCacheTrouble(t *testing.T) {
 		m := startMount(t, nil, t.TempDir(), tt.file, "--cache-dir", dir, "--peer", s.addr())
 		output(t, "cmp", tt.original(tt.name), m.path(tt.name))
 		m.interrupt()
+		if n := bytes.Count(m.stderr(), []byte("the disk cache can't be written")); n != 1 {
+			t.Errorf("it should be said once, not %d times, that the disk is full:\n%s", n, tail(m.stderr()))
+		}
 	})
 	t.Run("read only", func(t *testing.T) {
 		dir := t.TempDir()
