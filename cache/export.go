@@ -84,7 +84,7 @@ func (v *volume) export(ctx context.Context, spec Spec, p Part, progress func(do
 		return err
 	}
 	defer os.Remove(part) // after the link below, one name too many
-	err = copyRange(f, v.data, p.Offset, p.Length)
+	err = copyRange(ctx, f, v.data, p.Offset, p.Length)
 	if err = errors.Join(err, f.Close()); err != nil {
 		return fmt.Errorf("%s: %w", p.Path, err)
 	}
@@ -129,12 +129,23 @@ func (v *volume) complete(ctx context.Context, spec Spec, p Part, progress func(
 	return m
 }
 
+// copyStep is how much is copied between looks at the context, in bytes: nothing to a file system that shares blocks, and
+// less than a second's work to one that does not.
+const copyStep = 64 << 20
+
 // copyRange makes dst a copy of n bytes of src from off on. On Linux that is copy_file_range, by which the file system
 // shares blocks if it can, or copies in the kernel.
-func copyRange(dst, src *os.File, off, n int64) error {
+func copyRange(ctx context.Context, dst, src *os.File, off, n int64) error {
 	if _, err := src.Seek(off, io.SeekStart); err != nil {
 		return err
 	}
-	_, err := io.CopyN(dst, src, n)
-	return err
+	for ; n > 0; n -= copyStep {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		if _, err := io.CopyN(dst, src, min(n, copyStep)); err != nil {
+			return err
+		}
+	}
+	return nil
 }

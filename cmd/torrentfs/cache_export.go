@@ -51,7 +51,7 @@ The exit code is 0 when all files of the torrent were exported.`,
 	}
 }
 
-// namedAtMost is how many incomplete files are named.
+// namedAtMost is how many files that were not exported are named.
 const namedAtMost = 20
 
 // runExport makes the files of a torrent below dest, says how many, and returns what went wrong.
@@ -89,28 +89,36 @@ func runExport(ctx context.Context, dir cache.Dir, t *metainfo.Torrent, dest str
 	return summarize(failed, dest)
 }
 
-// summarize joins errors, but of incomplete files, which may be many, it names only some.
+// summarize joins errors, the same one once, and of many names only some.
 func summarize(failed []error, dest string) error {
 	var errs []error
-	unnamed := 0
+	said := make(map[string]bool)
+	missing, others := 0, 0 // not named
 	for _, err := range failed {
-		missing, ok := errors.AsType[*cache.MissingError](err)
-		if !ok {
+		lacks, incomplete := errors.AsType[*cache.MissingError](err)
+		switch {
+		case len(errs) < namedAtMost && incomplete:
+			name, relErr := filepath.Rel(dest, lacks.Path)
+			if relErr != nil {
+				name = lacks.Path
+			}
+			err = fmt.Errorf("%s: %s of it are not in the cache", printable(name), humanize.IBytes(uint64(lacks.Bytes)))
 			errs = append(errs, err)
-			continue
+		case incomplete:
+			missing++
+		case said[err.Error()]:
+		case len(errs) < namedAtMost:
+			said[err.Error()] = true
+			errs = append(errs, err)
+		default:
+			others++
 		}
-		if len(errs) >= namedAtMost {
-			unnamed++
-			continue
-		}
-		name, err := filepath.Rel(dest, missing.Path)
-		if err != nil {
-			name = missing.Path
-		}
-		errs = append(errs, fmt.Errorf("%s: %s of it are not in the cache", printable(name), humanize.IBytes(uint64(missing.Bytes))))
 	}
-	if unnamed > 0 {
-		errs = append(errs, fmt.Errorf("%s more are not complete in the cache", plural(unnamed, "file")))
+	if missing > 0 {
+		errs = append(errs, fmt.Errorf("%s more are not complete in the cache", plural(missing, "file")))
+	}
+	if others > 0 {
+		errs = append(errs, fmt.Errorf("%s more could not be exported", plural(others, "file")))
 	}
 	return errors.Join(errs...)
 }
