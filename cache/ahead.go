@@ -23,11 +23,11 @@ const aheadBytes = 8 << 20
 func loaders() int { return runtime.GOMAXPROCS(0) }
 
 // aheadPieces returns how many pieces are loaded ahead of a reader: 0 where they would take the room that its own
-// pieces need.
+// pieces, or those that arrive, need.
 func (s *shelf) aheadPieces() int {
 	size := s.spec.PieceLength
-	room := s.c.mem.limit / 4 / size
-	return int(min(room, max(aheadBytes/size, int64(loaders()))))
+	room := s.c.mem.limit / 2 / size
+	return int(min(room, max(aheadBytes/size, 2*int64(loaders()))))
 }
 
 // loadAhead has the pieces after n loaded. It does not wait.
@@ -59,8 +59,8 @@ func (s *shelf) loadingAhead() {
 		}
 		a.next++
 		a.mu.Unlock()
-		// What is hashed next is to be read from the disk meanwhile.
-		if soon := n + loaders(); soon < len(s.spec.Hashes) && v.has(soon) {
+		// What is hashed later is to be read from the disk meanwhile.
+		if soon := n + s.aheadPieces(); soon < len(s.spec.Hashes) && v.has(soon) {
 			v.willNeed(soon)
 		}
 		if _, release, ok := s.load(n, false); ok {
