@@ -94,7 +94,7 @@ func (c *Client) keptPort() int {
 		return 0
 	}
 	b, err := os.ReadFile(c.portFile())
-	if errors.Is(err, fs.ErrNotExist) {
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) { // keepPort says if it can't be made
 		return 0
 	}
 	port, ok := 0, false
@@ -118,7 +118,7 @@ func (c *Client) keepPort(port int) {
 		return
 	}
 	if err := writeOnce(path, fmt.Sprintln(port)); err != nil && !errors.Is(err, fs.ErrExist) {
-		c.log.Warn("peers will find us at another port the next time: it can't be kept", "err", err)
+		c.log.Info("peers will find us at another port the next time: it can't be kept", "err", err)
 	}
 }
 
