@@ -10,6 +10,7 @@ package fs
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"sync"
@@ -125,6 +126,11 @@ func Mount(dir string, opt Options) (*Tree, error) {
 	if err != nil {
 		return nil, err
 	}
+	d, err := newDevice(conn)
+	if err != nil {
+		_ = conn.Close()
+		return nil, errors.Join(err, umount(dir, true))
+	}
 	t.life, t.abort = context.WithCancel(context.Background())
 	var watch *watch
 	if m, ok := mountedAt(dir); ok && m.fsType == fsType {
@@ -133,16 +139,16 @@ func Mount(dir string, opt Options) (*Tree, error) {
 			t.log.Debug("can't watch the table of mounts", "error", err)
 		}
 	}
-	go t.serve(conn, watch)
+	go t.serve(d, watch)
 	return t, nil
 }
 
 // serve answers the kernel until the connection ends.
-func (t *Tree) serve(conn *fuse.Conn, watch *watch) {
-	err := newLoop(t, conn).run()
+func (t *Tree) serve(d *device, watch *watch) {
+	err := newLoop(t, d).run()
 	close(t.served)
 	watch.stop()
-	conn.Close()
+	d.close()
 	if err != nil {
 		err = fmt.Errorf("serve %s: %w", t.dir, err)
 		if m, ok := mountedAt(t.dir); ok && m.device == t.device {

@@ -40,7 +40,7 @@ func (text) release() {}
 // of the throughput.
 type loop struct {
 	tree    *Tree
-	conn    *fuse.Conn
+	device  *device
 	nodes   []node // by NodeID, from 1; they stay, as the tree does
 	ids     map[node]fuse.NodeID
 	handles []opened // by HandleID; nil: free
@@ -52,9 +52,9 @@ type loop struct {
 	waiting map[fuse.RequestID]context.CancelFunc
 }
 
-func newLoop(t *Tree, conn *fuse.Conn) *loop {
+func newLoop(t *Tree, d *device) *loop {
 	return &loop{
-		tree: t, conn: conn, nodes: []node{nil, t.root}, ids: map[node]fuse.NodeID{t.root: fuse.RootID},
+		tree: t, device: d, nodes: []node{nil, t.root}, ids: map[node]fuse.NodeID{t.root: fuse.RootID},
 		waiting: make(map[fuse.RequestID]context.CancelFunc),
 	}
 }
@@ -65,7 +65,7 @@ func (l *loop) run() error {
 	defer l.reads.Wait()
 	defer l.tree.abort()
 	for {
-		req, err := l.conn.ReadRequest()
+		req, err := l.device.request()
 		if errors.Is(err, io.EOF) {
 			return nil
 		}
@@ -212,7 +212,7 @@ func (l *loop) read(r *fuse.ReadRequest) error {
 		}
 		c, flushes := h.began(r.Offset, n)
 		if data, release, ok := h.file.view(r.Offset, n); ok {
-			r.Respond(&fuse.ReadResponse{Data: data})
+			l.device.answer(r, data)
 			release()
 			h.finished(c, flushes)
 			return nil
@@ -243,7 +243,7 @@ func (l *loop) wait(r *fuse.ReadRequest, n int64, read func(ctx context.Context,
 		if err != nil {
 			r.RespondError(fuse.ToErrno(errno(ctx, err)))
 		} else {
-			r.Respond(&fuse.ReadResponse{Data: (*buf)[:n]})
+			l.device.answer(r, (*buf)[:n])
 		}
 		l.buffers.Put(buf)
 	})

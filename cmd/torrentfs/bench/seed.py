@@ -21,7 +21,9 @@ for address, send_buffer in zip(cfg["addresses"], cfg["send_buffers"]):
     params.ti = lt.torrent_info(cfg["torrent"])
     params.save_path = cfg["data"]
     params.trackers = cfg["trackers"]
-    params.flags = lt.torrent_flags.seed_mode | lt.torrent_flags.override_trackers
+    # Not seed_mode: that hashes every piece once when it is first asked for, in each session, on the reader's processors.
+    params.have_pieces = [True] * params.ti.num_pieces()
+    params.flags = lt.torrent_flags.override_trackers
     sessions.append((ses, ses.add_torrent(params)))
 
 
