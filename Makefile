@@ -7,7 +7,7 @@ FUZZTIME ?= 1m
 KILLS    ?= 1000
 SOAK     ?= 10m
 
-.PHONY: help build vet lint unit e2e test demo bench microbench fuzz soak kills bounds setup clean
+.PHONY: help build vet lint unit e2e test demo bench microbench fuzz faults soak kills bounds setup clean
 .NOTPARALLEL:
 
 help:           ## list the targets
@@ -52,6 +52,10 @@ microbench:     ## Go benchmarks of single packages
 
 fuzz:           ## every fuzz target for FUZZTIME
 	.ci/fuzz $(FUZZTIME)
+
+faults:         ## the long forms of the tests of faults (docs/reliability.md)
+	TORRENTFS_FAULTS=1 $(GO) test -count=1 -timeout 0 -v ./fs
+	TORRENTFS_FAULTS=1 $(GO) test -count=1 -timeout 0 -v -parallel 4 -run '^TestFault' $(E2E)
 
 soak:           ## read for SOAK while peers lie, die and come back: every byte right, nothing piled up
 	TORRENTFS_E2E_SOAK=$(SOAK) $(GO) test -v -count=1 -timeout 0 -run '^TestSoak$$' $(E2E)

@@ -24,7 +24,7 @@ type way struct {
 	read func(t *testing.T, path string, size, off int64) ([]byte, error)
 }
 
-// opened gives a way of reading a file that is open, at off.
+// openedWith gives a way of reading that opens the file and stands at off.
 func openedWith(flags int, read func(t *testing.T, fd int, size, off int64) ([]byte, error)) func(*testing.T, string, int64, int64) ([]byte, error) {
 	return func(t *testing.T, path string, size, off int64) ([]byte, error) {
 		fd, err := unix.Open(path, unix.O_RDONLY|flags, 0)
