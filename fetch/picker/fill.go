@@ -120,7 +120,7 @@ func (p *Picker) fill(now time.Duration) time.Duration {
 		return wake
 	}
 	p.look(first, now)
-	p.press()
+	p.press(now)
 	looks := vainLooks + int((now-p.outlook.last)/vainEvery) // so that thousands that idle don't take the processor
 	p.outlook.last = now
 	for p.free > 0 && p.line.room(now) {
@@ -131,7 +131,7 @@ func (p *Picker) fill(now time.Duration) time.Duration {
 		if looks == 0 {
 			return now // the others' turn comes
 		}
-		pc, i, last := p.choose(best)
+		pc, i, last := p.choose(best, now)
 		if pc != nil {
 			p.assign(best.peer, pc, i, now)
 			p.again(best, first, now)
@@ -162,13 +162,14 @@ func (p *Picker) again(s *prospect, first int, now time.Duration) {
 
 // press puts those first that have what a reader waits for: what our line carries must not go to faster peers that have
 // only what can wait.
-func (p *Picker) press() {
+func (p *Picker) press(now time.Duration) {
 	for _, pc := range p.open {
 		if pc.class != Blocked {
 			break
 		}
+		deferred := p.deferred(pc, now)
 		for i := range p.outlook.prospects {
-			if s := &p.outlook.prospects[i]; s.ready && !s.urgent && s.peer.serves(pc.index) {
+			if s := &p.outlook.prospects[i]; s.ready && !s.urgent && s.peer.serves(pc.index) && !(deferred && s.peer.all) {
 				s.urgent = true
 			}
 		}
@@ -188,12 +189,12 @@ func (o *outlook) soonest() (best *prospect) {
 
 // choose finds the block that a peer should take: the first in the order of urgency that the other peers could not deliver
 // before it would. If there is none, last reports whether slower peers need not look, since they would not find any either.
-func (p *Picker) choose(s *prospect) (pc *piece, block int, last bool) {
+func (p *Picker) choose(s *prospect, now time.Duration) (pc *piece, block int, last bool) {
 	x := s.peer
 	last = x.all && !x.choked
 	seeds, partial, exact := 0, 0, 0
 	passed := 0 // free blocks of more urgent pieces
-	for _, pc := range p.open {
+	for i, pc := range p.open {
 		if pc.sole == x {
 			return pc, pc.nthFree(0), false
 		}
@@ -205,18 +206,29 @@ func (p *Picker) choose(s *prospect) (pc *piece, block int, last bool) {
 			passed += pc.free
 			continue
 		}
+		deferred := p.deferred(pc, now)
+		if deferred && x.all {
+			last = false // those that it is left to may find it
+			continue
+		}
 		if exact == 0 {
 			seeds, partial = p.outlook.others(s)
 		}
-		left := seeds + partial
+		left := partial
 		if exact++; partial > 0 && exact <= exactPieces {
-			left = seeds + p.outlook.holders(pc)
+			left = p.outlook.holders(pc)
 		} else if partial > 0 {
-			left = seeds + partial*pc.holders/max(p.outlook.partial, pc.holders)
+			left = partial * pc.holders / max(p.outlook.partial, pc.holders)
+		}
+		if !deferred {
+			left += seeds
 		}
 		if left = max(left-passed, 0); left >= pc.free {
 			passed += pc.free
 			continue
+		}
+		if p.neighbours > 0 && x.all && pc.class > Blocked && pc.holders == 0 && pc.free == len(pc.blocks) {
+			pc, left = p.spread(i, now), 0
 		}
 		return pc, pc.nthFree(left), false
 	}

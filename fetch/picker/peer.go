@@ -29,6 +29,11 @@ type peer struct {
 	ghosts      map[uint64]ghost // requests taken back and not answered, by key
 	forecast
 
+	claimedAt time.Duration // when it last said what it claims
+	neighbour bool          // it claims what it fetches from seeds
+	salt      uint64        // decides between its claims and those of others
+	credit    int           // claims of its that came to something, less those that did not
+
 	stalled  bool          // fell silent when it should have delivered: is tried with one block at a time until it delivers
 	penalty  time.Duration // how much later than predicted a stalled peer is taken to deliver
 	rejects  int           // in a row
@@ -53,6 +58,10 @@ func (p *Picker) RemovePeer(id int) {
 	p.release(x, false, nil)
 	p.setBits(x, nil, false)
 	p.unsole(x)
+	p.unclaimAll(x)
+	if x.neighbour {
+		p.neighbours--
+	}
 	delete(p.byID, id)
 	p.peers = slices.DeleteFunc(p.peers, func(y *peer) bool { return y == x })
 }
@@ -93,6 +102,7 @@ func (p *Picker) AddHave(id, index, n int) {
 		x.have = make([]byte, (n+7)/8)
 	}
 	x.have[index/8] |= 0x80 >> (index % 8)
+	p.fulfilled(x, index)
 	if pc := p.pieces[index]; pc != nil {
 		pc.holders++
 		p.changed()

@@ -45,24 +45,27 @@ type Picker struct {
 	free   int           // blocks of active pieces neither here nor in flight
 	dryAt  time.Duration // when there was last nothing to ask for
 
-	line      line
-	typical   typical
-	outlook   outlook
-	hedges    bucket
-	hedgeAt   time.Duration // when blocks that a reader waits for should next be looked at; 0: at once
-	stallAt   time.Duration // no peer is silent for too long before; 0: none has anything to deliver
-	unused    []*flight     // for reuse
-	spare     []block       // for reuse
-	requests  []Request
-	cancels   []Request
-	cancelled []Request // the cancels of the last Step
+	claims     map[int]*claim // by piece
+	neighbours int            // peers that claim
+	salt       uint64
+	line       line
+	typical    typical
+	outlook    outlook
+	hedges     bucket
+	hedgeAt    time.Duration // when blocks that a reader waits for should next be looked at; 0: at once
+	stallAt    time.Duration // no peer is silent for too long before; 0: none has anything to deliver
+	unused     []*flight     // for reuse
+	spare      []block       // for reuse
+	requests   []Request
+	cancels    []Request
+	cancelled  []Request // the cancels of the last Step
 }
 
 // New makes a picker for a torrent of length bytes in pieces of pieceLength bytes.
 func New(length, pieceLength int64) *Picker {
 	return &Picker{
 		pieceLength: pieceLength, length: length,
-		byID: make(map[int]*peer), pieces: make(map[int]*piece),
+		byID: make(map[int]*peer), pieces: make(map[int]*piece), claims: make(map[int]*claim),
 		hedges: newBucket(), line: newLine(), typical: typical{rate: guessedRate},
 	}
 }

@@ -8,15 +8,16 @@ import (
 
 // piece is an active piece: one that was wanted and is not complete.
 type piece struct {
-	index    int
-	class    Class
-	deadline time.Duration
-	blocks   []block
-	free     int   // blocks neither here nor in flight
-	left     int   // blocks not here
-	first    int   // no block before this one is free
-	holders  int   // peers that have this piece but not all
-	sole     *peer // if not nil, only this peer may deliver it: the piece failed its hash and the liar is to be found
+	index     int
+	class     Class
+	deadline  time.Duration
+	blockedAt time.Duration // when a reader began to wait for it
+	blocks    []block
+	free      int   // blocks neither here nor in flight
+	left      int   // blocks not here
+	first     int   // no block before this one is free
+	holders   int   // peers that have this piece but not all
+	sole      *peer // if not nil, only this peer may deliver it: the piece failed its hash and the liar is to be found
 }
 
 // block is free (no flight, not here), in flight at one or two peers, or here.
@@ -95,6 +96,9 @@ func (p *Picker) Want(index int, class Class, deadline time.Duration) {
 				pc.holders++
 			}
 		}
+		if class == Blocked {
+			pc.blockedAt = deadline
+		}
 		p.pieces[index] = pc
 		p.free += n
 		p.order.insert(pc)
@@ -104,6 +108,9 @@ func (p *Picker) Want(index int, class Class, deadline time.Duration) {
 	}
 	if pc.class == class && pc.deadline == deadline {
 		return
+	}
+	if class == Blocked && pc.class != Blocked {
+		pc.blockedAt = deadline
 	}
 	if class == Blocked {
 		p.hedgeAt = 0

@@ -35,6 +35,7 @@ type build struct {
 	prefix  int64 // bytes from the piece's start that are here
 	hashed  int64 // of these, hashed
 	hashing bool  // a worker has it
+	claimed bool  // peers were told that we are fetching it
 	sum     hash.Hash
 	from    []*member     // who delivered each block
 	grown   time.Duration // when a block came last, or it was begun

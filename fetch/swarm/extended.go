@@ -16,6 +16,9 @@ func hello(cfg Config) wire.ExtendedHandshake {
 		Port:     cfg.Port, Version: cfg.Version, ReqQ: peer.ReqQ, MetadataSize: int64(len(cfg.Torrent.Info)),
 		UploadOnly: cfg.Seed,
 	}
+	if !cfg.Seed {
+		h.Messages[wire.ExtClaims] = wire.OurClaims
+	}
 	if cfg.gossips() {
 		h.Messages[wire.ExtPEX] = wire.OurPEX
 	}
@@ -37,6 +40,10 @@ func (l *loop) extended(m *member, it *peer.Item) {
 		m.hello = h
 		l.members.picker.SetQueue(m.id, h.ReqQ)
 		l.catchUp(m)
+		if h.Messages[wire.ExtClaims] != 0 {
+			l.members.picker.Neighbour(m.id, salt(m.conn.ID()))
+			l.interest(m) // what it claims we may want of it
+		}
 	case wire.OurMetadata:
 		req, err := wire.ParseMetadata(it.Data)
 		if ext := m.hello.Messages[wire.ExtMetadata]; err == nil && ext != 0 && req.Type == wire.MetadataRequest {
@@ -44,6 +51,8 @@ func (l *loop) extended(m *member, it *peer.Item) {
 		}
 	case wire.OurPEX:
 		l.hear(m, it.Data)
+	case wire.OurClaims:
+		l.hearClaims(m, it.Data)
 	case wire.OurDontHave:
 		if index, ok := wire.ParseDontHave(it.Data); ok && int(index) < l.members.pieces {
 			l.members.picker.DropHave(m.id, int(index), l.members.pieces)

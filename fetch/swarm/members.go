@@ -269,6 +269,7 @@ func (l *loop) request() (wake time.Duration) {
 			continue
 		}
 		m.service.ask(l.now)
+		l.stake(t.build)
 		m.conn.Request(uint32(r.Piece), uint32(r.Begin), uint32(r.Length), t.build.asm)
 	}
 	return wake

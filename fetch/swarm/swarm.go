@@ -187,6 +187,7 @@ type loop struct {
 	choker  choker
 	keeper  keeper
 	lull    lull
+	claims  claims
 	meters  meters
 }
 
@@ -195,6 +196,7 @@ func newLoop(ctx context.Context, s *Swarm) *loop {
 	l.demand = newDemand()
 	l.builds = newBuilds(s.cfg)
 	l.members = newMembers(s.cfg.Torrent)
+	l.members.picker.Salt(salt(s.cfg.PeerID))
 	l.pool = newCandidates()
 	l.trust = newTrust()
 	l.choker = choker{slots: firstSlots}
@@ -245,12 +247,20 @@ func (l *loop) run() {
 		l.takeAhead()
 		l.keep()
 		l.activate()
-		if wake := l.request(); wake > 0 {
+		if wake := soonest(l.request(), l.sayClaims()); wake > 0 {
 			timer.Reset(max(wake-l.now, time.Millisecond))
 		} else {
 			timer.Stop()
 		}
 	}
+}
+
+// soonest is the earlier of two times of which zero means never.
+func soonest(a, b time.Duration) time.Duration {
+	if a == 0 || b != 0 && b < a {
+		return b
+	}
+	return a
 }
 
 // tell reads the clock.

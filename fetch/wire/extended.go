@@ -14,6 +14,7 @@ const (
 	ExtMetadata = "ut_metadata" // BEP 9
 	ExtPEX      = "ut_pex"      // BEP 11
 	ExtDontHave = "lt_donthave" // BEP 54
+	ExtClaims   = "tf_claims"   // see Claims
 )
 
 // The numbers under which our side takes these extensions' messages. They are the same wherever it speaks, since a
@@ -22,6 +23,7 @@ const (
 	OurMetadata = 1
 	OurPEX      = 2
 	OurDontHave = 3
+	OurClaims   = 4
 )
 
 // ExtendedHandshake is the payload of extended message 0 (BEP 10).
@@ -54,7 +56,7 @@ func ParseExtendedHandshake(b []byte) (ExtendedHandshake, error) {
 		return ExtendedHandshake{}, fmt.Errorf("%w: extension handshake: %w", ErrMalformed, err)
 	}
 	h := ExtendedHandshake{Messages: make(map[string]uint8), UploadOnly: d.UploadOnly != 0}
-	for _, name := range []string{ExtMetadata, ExtPEX, ExtDontHave} {
+	for _, name := range []string{ExtMetadata, ExtPEX, ExtDontHave, ExtClaims} {
 		if n := d.M[name]; n > 0 && n <= 255 {
 			h.Messages[name] = uint8(n)
 		}

@@ -27,6 +27,8 @@ type role struct {
 	Folder string   `json:"folder"`
 	Mode   string   `json:"mode,omitempty"`
 	Peers  []string `json:"peers,omitempty"` // to connect to
+
+	UploadLimit int `json:"upload_limit,omitempty"` // bytes a second
 }
 
 // seeding is the role of who has all of a torrent.

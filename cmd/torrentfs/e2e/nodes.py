@@ -1,6 +1,7 @@
 """Runs libtorrent clients for the end-to-end tests of discovery: nodes.py CLIENTS, with CLIENTS as a JSON list, each
 
-    {"settings": {...}, "torrents": [{"file" or "magnet": ..., "folder": ..., "mode": "seed" or "upload" or "", "peers": [...]}]}
+    {"settings": {...}, "torrents": [{"file" or "magnet": ..., "folder": ..., "mode": "seed" or "upload" or "", "peers": [...],
+      "upload_limit": bytes a second}]}
 
 Of the ways to find peers, those alone are on that the settings turn on. Prints the clients' listening ports as a JSON
 list, then answers each line on standard input with a JSON list of statistics, and ends with its standard input.
@@ -54,12 +55,14 @@ def client(settings, torrents=()):
     return session, [add(session, **torrent) for torrent in torrents]
 
 
-def add(session, folder, file=None, magnet=None, mode="", peers=()):
+def add(session, folder, file=None, magnet=None, mode="", peers=(), upload_limit=0):
     params = lt.parse_magnet_uri(magnet) if magnet else lt.add_torrent_params()
     if file:
         params.ti = lt.torrent_info(file)
     params.save_path = folder
     params.flags &= ~(lt.torrent_flags.auto_managed | lt.torrent_flags.paused)
+    if upload_limit:  # that of a session does not hold for private addresses
+        params.upload_limit = upload_limit
     if mode == "seed":
         params.flags |= lt.torrent_flags.seed_mode
     if mode == "upload":

@@ -1,0 +1,175 @@
+package e2e
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+)
+
+// shareVar names the environment variable that has the measurements of sharing run, which take a few minutes and mean
+// something only where nothing else runs. They print figures, and fail for wrong bytes alone.
+const shareVar = "TORRENTFS_E2E_SHARE"
+
+func measuring(t *testing.T) {
+	t.Helper()
+	if os.Getenv(shareVar) == "" {
+		t.Skip("a measurement: set " + shareVar)
+	}
+	needMount(t)
+}
+
+// leeching is the role of who downloads everything into folder.
+func (tt torrent) leeching(folder string, peers ...string) role {
+	return role{File: tt.file, Folder: folder, Peers: peers}
+}
+
+// awaitDone waits until all clients have n bytes and gives how long that took.
+func (c *clients) awaitDone(n int) time.Duration {
+	c.t.Helper()
+	began := time.Now()
+	eventually(c.t, "all have all", func() bool {
+		for _, s := range c.stats() {
+			if s.Done < int64(n) {
+				return false
+			}
+		}
+		return true
+	})
+	return time.Since(began)
+}
+
+// cpu is the processor time that a process has used.
+func (p *process) cpu() time.Duration {
+	p.t.Helper()
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", p.cmd.Process.Pid))
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	fields := strings.Fields(string(b[bytes.LastIndexByte(b, ')')+1:]))
+	var ticks int
+	for _, f := range fields[11:13] { // user and system, in hundredths of a second
+		n, err := strconv.Atoi(f)
+		if err != nil {
+			p.t.Fatal(err)
+		}
+		ticks += n
+	}
+	return time.Duration(ticks) * 10 * time.Millisecond
+}
+
+var quietAlerts = map[string]any{"listen_interfaces": "127.0.0.1:0", "alert_mask": errorsAndStatus}
+
+// TestShareThroughput has two libtorrent leechers download from `torrentfs seed` and from libtorrent, in turns.
+func TestShareThroughput(t *testing.T) {
+	measuring(t)
+	const size, leechers, rounds = 384 << 20, 2, 2
+	path := write(t, filepath.Join(t.TempDir(), "share.bin"), noise(95, size))
+	tt := byLibtorrent(t, path, making{piece: 1 << 20})
+	download := func(name, addr string, p *process) {
+		before := p.cpu()
+		var all []client
+		for range leechers {
+			all = append(all, client{Settings: quietAlerts, Torrents: []role{tt.leeching(t.TempDir(), addr)}})
+		}
+		c := runClients(t, nil, all...)
+		took := c.awaitDone(size)
+		gib := float64(leechers*size) / (1 << 30)
+		t.Logf("%-10s %4.0f MB/s, %.2f CPU-s/GiB", name, float64(leechers*size)/1e6/took.Seconds(), (p.cpu()-before).Seconds()/gib)
+		c.kill()
+	}
+	for range rounds {
+		port := freePort(t)
+		s := start(t, exec.Command(fastBinary(t), "seed", "--listen", fmt.Sprintf("127.0.0.1:%d", port), "--no-dht", "--no-lsd",
+			"--no-pex", "--log-level", "debug", tt.file, path))
+		eventually(t, "the content is shared", func() bool { return bytes.Contains(s.stderr(), []byte(" msg=seeding ")) })
+		download("torrentfs", fmt.Sprintf("127.0.0.1:%d", port), s)
+		s.kill()
+		l := runClients(t, nil, client{Settings: quietAlerts, Torrents: []role{tt.seeding()}})
+		download("libtorrent", fmt.Sprintf("127.0.0.1:%d", l.ports[0]), l.process)
+		l.kill()
+	}
+}
+
+// fastBinary gives the path of a torrentfs without the race detector.
+func fastBinary(t testing.TB) string {
+	t.Helper()
+	return fast(t)(exec.Command("torrentfs")).Path
+}
+
+// TestShareTitForTat reads from a swarm of libtorrent leechers that serve few and choose those that serve them, with
+// upload and without, each in a swarm of its own.
+func TestShareTitForTat(t *testing.T) {
+	measuring(t)
+	const size, others, rate = 48 << 20, 6, 1 << 20
+	want := noise(96, size)
+	path := write(t, filepath.Join(t.TempDir(), "tit.bin"), want)
+	tt := byLibtorrent(t, path, making{piece: 256 << 10})
+	for _, flags := range [][]string{{}, {"--no-upload"}} {
+		seed := tt.seeding()
+		seed.UploadLimit = 2 * rate
+		few := map[string]any{
+			"listen_interfaces": "127.0.0.1:0", "alert_mask": errorsAndStatus,
+			"unchoke_slots_limit": 3, "choking_algorithm": 0, "unchoke_interval": 5, "optimistic_unchoke_interval": 10,
+		}
+		source := runClients(t, nil, client{Settings: few, Torrents: []role{seed}})
+		peers := []string{fmt.Sprintf("127.0.0.1:%d", source.ports[0])}
+		var all []client
+		for range others {
+			port := freePort(t)
+			settings := map[string]any{}
+			for k, v := range few {
+				settings[k] = v
+			}
+			settings["listen_interfaces"] = fmt.Sprintf("127.0.0.1:%d", port)
+			leech := tt.leeching(t.TempDir(), peers...)
+			leech.UploadLimit = rate
+			all = append(all, client{Settings: settings, Torrents: []role{leech}})
+			peers = append(peers, fmt.Sprintf("127.0.0.1:%d", port))
+		}
+		swarm := runClients(t, nil, all...)
+		args := append([]string{}, flags...)
+		for _, p := range peers {
+			args = append(args, "--peer", p)
+		}
+		m := startMount(t, fast(t), t.TempDir(), tt.file, args...)
+		began := time.Now()
+		output(t, "cmp", path, m.path(tt.name))
+		t.Logf("%-12v %.1f s for %d MiB", flags, time.Since(began).Seconds(), size>>20)
+		m.interrupt()
+		swarm.kill()
+		source.kill()
+	}
+}
+
+// TestShareLimits measures what --download-limit and --upload-limit let through in ten seconds.
+func TestShareLimits(t *testing.T) {
+	measuring(t)
+	const size, limit, seconds = 64 << 20, 4_000_000, 10
+	path := write(t, filepath.Join(t.TempDir(), "limits.bin"), noise(97, size))
+	tt := byLibtorrent(t, path, making{piece: 256 << 10})
+	over := func(what string, count func() int64) {
+		t.Helper()
+		first := count()
+		eventually(t, "it has begun", func() bool { return count() > first+limit })
+		before, began := count(), time.Now()
+		time.Sleep(seconds * time.Second)
+		took := time.Since(began).Seconds()
+		t.Logf("%s: %.3f of the limit over %.1f s", what, float64(count()-before)/took/limit, took)
+	}
+	port := freePort(t)
+	seedTorrent(t, tt, "--listen", fmt.Sprintf("127.0.0.1:%d", port), "--upload-limit", "4MB/s")
+	leech := runClients(t, nil, client{Settings: quietAlerts, Torrents: []role{tt.leeching(t.TempDir(), fmt.Sprintf("127.0.0.1:%d", port))}})
+	over("--upload-limit", func() int64 { return leech.stats()[0].Done })
+	leech.kill()
+	source := runClients(t, nil, client{Settings: quietAlerts, Torrents: []role{tt.seeding()}})
+	m := startMount(t, fast(t), t.TempDir(), tt.file, "--download-limit", "4MB/s", "--peer", fmt.Sprintf("127.0.0.1:%d", source.ports[0]))
+	reader := start(t, exec.Command("cat", m.path(tt.name)))
+	over("--download-limit", func() int64 { return source.stats()[0].Uploaded })
+	reader.kill()
+}

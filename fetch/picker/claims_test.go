@@ -1,0 +1,163 @@
+package picker
+
+import (
+	"testing"
+	"time"
+)
+
+const claimPiece = 4 * BlockSize
+
+// pair is a picker with a seed and a neighbour, who serves us and has nothing yet; piece 0 to 7 are wanted.
+func pair(class Class) *Picker {
+	p := New(16*claimPiece, claimPiece)
+	p.Salt(1)
+	p.AddPeer(1, time.Millisecond)
+	p.SetBits(1, nil, true)
+	p.SetChoked(1, false)
+	p.AddPeer(2, time.Millisecond)
+	p.SetChoked(2, false)
+	p.Neighbour(2, 2)
+	for i := range 8 {
+		p.Want(i, class, time.Duration(i))
+	}
+	return p
+}
+
+// asked are the pieces that a step asks of a peer.
+func asked(p *Picker, id int, now time.Duration) map[int]bool {
+	pieces := make(map[int]bool)
+	requests, _, _ := p.Step(now)
+	for _, r := range requests {
+		if r.Peer == id {
+			pieces[r.Piece] = true
+		}
+	}
+	return pieces
+}
+
+func TestClaimedPiecesAreLeftToTheClaimant(t *testing.T) {
+	const now = time.Second
+	p := pair(Ahead)
+	p.Claim(2, []int{0, 1}, false, now)
+	got := asked(p, 1, now)
+	if got[0] || got[1] || len(got) == 0 {
+		t.Fatalf("asked the seed for %v", got)
+	}
+	// When the neighbour has one, it is asked, not the seed; what it claims no more is the seed's.
+	p.AddHave(2, 0, 16)
+	p.Claim(2, nil, true, now)
+	requests, _, _ := p.Step(now + time.Millisecond)
+	for _, r := range requests {
+		if r.Piece == 0 && r.Peer != 2 {
+			t.Errorf("piece 0 asked of %d", r.Peer)
+		}
+	}
+	if p.deferred(p.pieces[1], now) {
+		t.Error("piece 1 is left to a peer that does not claim it any more")
+	}
+}
+
+func TestClaimsBindForATime(t *testing.T) {
+	const now = time.Second
+	for _, c := range []struct {
+		name   string
+		change func(p *Picker)
+		at     time.Duration // after now
+		binds  bool
+	}{
+		{"at once", func(*Picker) {}, 0, true},
+		{"not said again", func(*Picker) {}, claimTerm, false},
+		{"said again", func(p *Picker) { p.Claim(2, []int{0}, true, now+claimTerm-1) }, claimTerm, true},
+		{"by a peer that chokes us", func(p *Picker) { p.SetChoked(2, true) }, 0, false},
+		{"by a peer that left", func(p *Picker) { p.RemovePeer(2) }, 0, false},
+		{"by a peer that has it", func(p *Picker) { p.AddHave(2, 0, 16); p.DropHave(2, 0, 16) }, 0, false},
+		{"withdrawn", func(p *Picker) { p.Claim(2, []int{1}, true, now) }, 0, false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			p := pair(Ahead)
+			p.Claim(2, []int{0}, false, now)
+			c.change(p)
+			if got := p.deferred(p.pieces[0], now+c.at); got != c.binds {
+				t.Errorf("deferred: %v", got)
+			}
+		})
+	}
+}
+
+// A reader waits for a claimed piece only so long, and soon no more at all for a peer whose claims come to nothing.
+func TestReadersDoNotWaitForEmptyClaims(t *testing.T) {
+	p := pair(Blocked)
+	now := time.Second
+	waits := 0
+	for i := range 8 {
+		p.pieces[i].blockedAt = now
+		p.Claim(2, []int{i}, true, now)
+		if !p.deferred(p.pieces[i], now) {
+			continue
+		}
+		waits++
+		now += p.patience(p.pieces[i])
+		p.Claim(2, []int{i}, true, now)
+		if !p.deferred(p.pieces[i], now) {
+			t.Fatalf("not waited for as long as it is worth: %d", i)
+		}
+		now += time.Millisecond
+		if p.deferred(p.pieces[i], now) {
+			t.Fatalf("waited on for piece %d", i)
+		}
+		if now > time.Duration(i+1)*(claimPatience+2*time.Second) {
+			t.Fatalf("waited %v for %d pieces", now, i+1)
+		}
+	}
+	if waits != -leastCredit {
+		t.Errorf("waited for %d empty claims", waits)
+	}
+	p.fulfilled(p.byID[2], 0) // nothing of its is claimed: that earns nothing
+	if p.byID[2].credit > leastCredit {
+		t.Error("credit for nothing")
+	}
+}
+
+// Two that want the same pieces at the same time begin with different ones, and of two claims both sides find the same one
+// to count.
+func TestClaimantsSpread(t *testing.T) {
+	const now = time.Second
+	a, b := pair(Ahead), pair(Ahead)
+	b.Salt(2)
+	b.byID[2].salt = 1
+	for _, p := range []*Picker{a, b} {
+		p.Claim(2, []int{15}, true, now) // it is at work
+	}
+	first := func(p *Picker) int {
+		requests, _, _ := p.Step(now)
+		return requests[0].Piece
+	}
+	if atA, atB := first(a), first(b); atA == atB {
+		t.Errorf("both begin with piece %d", atA)
+	}
+	for piece := range 100 {
+		if a.Precedes(2, piece) == b.Precedes(2, piece) {
+			t.Fatalf("piece %d is both's or nobody's", piece)
+		}
+	}
+}
+
+func TestYield(t *testing.T) {
+	const now = time.Second
+	p := pair(Blocked)
+	if got := asked(p, 1, now); !got[0] || !p.Fetching(0) || !p.Unshared(0) {
+		t.Fatalf("asked for %v", got)
+	}
+	p.Yield(0)
+	p.Claim(2, []int{0}, false, now)
+	requests, cancels, _ := p.Step(now)
+	if len(cancels) == 0 || p.Fetching(0) {
+		t.Errorf("%d cancels", len(cancels))
+	}
+	for _, r := range requests {
+		if r.Piece == 0 {
+			t.Error("asked for again")
+		}
+	}
+	p.Yield(99)
+}
