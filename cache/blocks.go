@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"slices"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -77,7 +78,7 @@ func (v *volume) write(n int, bufs ...[]byte) error {
 	}
 	off := int64(n) * v.pieceLength
 	for _, b := range bufs {
-		if err := writeAt(v.data, b, off); err != nil {
+		if err := v.writePiece(b, off); err != nil {
 			_ = v.punch(n, n+len(bufs))
 			_ = writeStamps(v.index, n, len(bufs), absent)
 			return err
@@ -93,6 +94,29 @@ func (v *volume) write(n int, bufs ...[]byte) error {
 		v.stamps[n+i].Store(stamp)
 	}
 	return nil
+}
+
+// directAtLeast is how large a piece has to be, in bytes, to go to the disk past the page cache: a smaller one would wait
+// for the disk longer than it takes to write.
+const directAtLeast = 256 << 10
+
+// writePiece writes a piece's bytes to where they belong: past the page cache where that can be, since memory has the piece
+// already and the mount's readers have the kernel keep it under the file that they read.
+func (v *volume) writePiece(b []byte, off int64) error {
+	if v.direct != nil && len(b) >= directAtLeast && isAligned(b, off) {
+		err := writeAt(v.direct, b, off)
+		if !errors.Is(err, unix.EINVAL) && !errors.Is(err, errors.ErrUnsupported) {
+			return err
+		}
+		_ = v.direct.Close() // the file system could be asked, but not do it
+		v.direct = nil
+	}
+	return writeAt(v.data, b, off)
+}
+
+// isAligned says whether b at off can be written past the page cache.
+func isAligned(b []byte, off int64) bool {
+	return (off|int64(len(b))|int64(uintptr(unsafe.Pointer(unsafe.SliceData(b)))))%blockSize == 0
 }
 
 // erase takes pieces out that are claimed no more. The caller holds the data file's lock.

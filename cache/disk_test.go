@@ -590,3 +590,32 @@ func TestNoHoles(t *testing.T) {
 		t.Errorf("%d pieces, %+v, said %s", has, s, said.buf.String())
 	}
 }
+
+// TestLargePieces are written past the page cache where that can be; the last one, which is odd, beside them, is not.
+func TestLargePieces(t *testing.T) {
+	dir := t.TempDir()
+	spec := testSpec(1, 512<<10, 5<<20+12345)
+	c := newCache(t, Config{Memory: 2 << 20, Dir: dir, DiskSize: 1 << 30})
+	v := open(t, c, spec)
+	for range 2 { // with and without
+		for n := range spec.Hashes {
+			put(v, n)
+			settle(c)
+		}
+		for n := range spec.Hashes {
+			if !load(t, v, n) {
+				t.Errorf("piece %d is gone", n)
+			}
+		}
+		c.disk.do(func() {
+			if vol := v.s.vol.Load(); vol.direct != nil {
+				vol.direct.Close()
+				vol.direct = nil
+			}
+			_ = c.disk.evictFrom(v.s, v.s.vol.Load(), ^uint32(0), spec.Length)
+		})
+	}
+	if s := c.Stats(); s.Wrong != 0 || s.Written < spec.Length {
+		t.Errorf("%+v", s)
+	}
+}

@@ -30,3 +30,16 @@ func willNeed(f *os.File, off, n int64) {
 		}
 	}
 }
+
+// openDirect opens data, which path names, for writing past the page cache; nil where that can't be.
+func openDirect(path string, data *os.File) *os.File {
+	f, err := openRegular(path, os.O_WRONLY|unix.O_DIRECT)
+	if err != nil {
+		return nil
+	}
+	if !isAt(data, path) { // changed under us; upkeep will notice
+		f.Close()
+		return nil
+	}
+	return f
+}

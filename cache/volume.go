@@ -30,6 +30,7 @@ import (
 type volume struct {
 	header
 	index, data *os.File
+	direct      *os.File // data once more, for writing past the page cache; the worker's, nil where that can't be
 	readOnly    bool
 	alone       bool // nobody else had it open when it was opened
 
@@ -141,6 +142,7 @@ func (d Dir) tryOpen(want header) (_ *volume, err error) {
 	if err := v.fitData(); err != nil {
 		return nil, err
 	}
+	v.direct = openDirect(d.path(want.infoHash, ".data"), v.data)
 	if v.alone {
 		v.reclaim()
 		if !flock(v.index, unix.LOCK_SH) {
@@ -395,7 +397,7 @@ func (v *volume) measure() int64 {
 }
 
 func (v *volume) close() {
-	for _, f := range []*os.File{v.data, v.index} {
+	for _, f := range []*os.File{v.data, v.direct, v.index} {
 		if f != nil {
 			_ = f.Close() // nothing is lost that a hash would not notice
 		}
