@@ -84,7 +84,7 @@ const (
 	playFor  = 32 * mib
 )
 
-// The rows of issue 3's table of targets.
+// The cases of the benchmark, with its targets.
 var targets = []simCase{
 	{name: "wan", about: "4 seeders, 80 ms, 8 MB/s, 1 MiB pieces: in order", spec: wan,
 		run: reading(320 * mib), limit: limits{first: 200 * ms, share: 0.95, waste: 0.02}},
