@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/netip"
 	"strings"
@@ -34,7 +35,7 @@ func (o *Opener) Listen(ctx context.Context, address string) (net.Listener, erro
 	if err != nil || o.cfg.Device == "" {
 		return l, err
 	}
-	m := &listener{opener: o, now: l}
+	m := &listener{moving: moving[net.Listener]{now: l}, opener: o}
 	o.keep(m)
 	return m, nil
 }
@@ -71,7 +72,7 @@ func (o *Opener) ListenPacket(ctx context.Context, network, address string) (net
 	if err != nil || o.cfg.Device == "" {
 		return c, err
 	}
-	m := &packetConn{opener: o, network: network, now: c}
+	m := &packetConn{moving: moving[net.PacketConn]{now: c}, opener: o, network: network}
 	o.keep(m)
 	return m, nil
 }
@@ -180,19 +181,44 @@ func (o *Opener) move(ctx context.Context, index int) bool {
 	return true
 }
 
-// listener is a net.Listener that moves from device to device.
-type listener struct {
-	opener *Opener
-
+// moving is a socket in use, in whose place another may come.
+type moving[T io.Closer] struct {
 	mu     sync.Mutex
-	now    net.Listener
+	now    T
 	closed bool
 }
 
-func (m *listener) current() net.Listener {
+func (m *moving[T]) current() T {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return m.now
+}
+
+// replace puts next in the place of what is in use, to which nothing comes any more.
+func (m *moving[T]) replace(next T) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.closed {
+		return next.Close()
+	}
+	old := m.now
+	m.now = next
+	_ = old.Close()
+	return nil
+}
+
+func (m *moving[T]) end() error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.closed = true
+	return m.now.Close()
+}
+
+// listener is a net.Listener that moves from device to device.
+type listener struct {
+	moving[net.Listener]
+
+	opener *Opener
 }
 
 // Accept implements net.Listener.
@@ -213,10 +239,7 @@ func (m *listener) Addr() net.Addr { return m.current().Addr() }
 // Close implements net.Listener.
 func (m *listener) Close() error {
 	m.opener.drop(m)
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	m.closed = true
-	return m.now.Close()
+	return m.end()
 }
 
 func (m *listener) reopen(ctx context.Context) error {
@@ -224,31 +247,15 @@ func (m *listener) reopen(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if m.closed {
-		return next.Close()
-	}
-	old := m.now
-	m.now = next
-	_ = old.Close() // nothing comes to it any more
-	return nil
+	return m.replace(next)
 }
 
 // packetConn is a net.PacketConn that moves from device to device.
 type packetConn struct {
+	moving[net.PacketConn]
+
 	opener  *Opener
 	network string
-
-	mu     sync.Mutex
-	now    net.PacketConn
-	closed bool
-}
-
-func (m *packetConn) current() net.PacketConn {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	return m.now
 }
 
 // ReadFrom implements net.PacketConn.
@@ -288,10 +295,7 @@ func (m *packetConn) SetWriteDeadline(t time.Time) error { return m.current().Se
 // Close implements net.PacketConn.
 func (m *packetConn) Close() error {
 	m.opener.drop(m)
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	m.closed = true
-	return m.now.Close()
+	return m.end()
 }
 
 func (m *packetConn) reopen(ctx context.Context) error {
@@ -299,13 +303,5 @@ func (m *packetConn) reopen(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if m.closed {
-		return next.Close()
-	}
-	old := m.now
-	m.now = next
-	_ = old.Close() // nothing comes to it any more
-	return nil
+	return m.replace(next)
 }
