@@ -285,6 +285,24 @@ func single(hash byte, name string, n int64) metainfo.Torrent {
 	return layout(hash, name, metainfo.File{Path: name, Length: n})
 }
 
+// logs is what a server has logged so far.
+type logs struct {
+	mu  sync.Mutex
+	buf bytes.Buffer
+}
+
+func (l *logs) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.buf.Write(p)
+}
+
+func (l *logs) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.buf.String()
+}
+
 // A server is a process that mounts what a test looks at.
 type server struct {
 	t    testing.TB
@@ -292,7 +310,7 @@ type server struct {
 	cmd  *exec.Cmd
 	in   io.WriteCloser
 	out  *json.Decoder
-	logs *bytes.Buffer
+	logs *logs
 	dead bool
 }
 
@@ -320,7 +338,7 @@ func startUser(t testing.TB, program string, cfg serverConfig, cred *syscall.Cre
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &server{t: t, dir: cfg.Dir, cmd: exec.Command(program), logs: new(bytes.Buffer)}
+	s := &server{t: t, dir: cfg.Dir, cmd: exec.Command(program), logs: new(logs)}
 	s.cmd.Env = append(os.Environ(), serverEnv+"=1", "GORACE=atexit_sleep_ms=0")
 	s.cmd.Stderr = s.logs
 	s.cmd.SysProcAttr = &syscall.SysProcAttr{Credential: cred}
