@@ -10,15 +10,19 @@ import (
 // limits are the process's budgets of traffic, in bytes a second, which all its connections to peers share.
 type limits struct{ down, up *rate.Limiter }
 
-// limitBurst is how many bytes may pass at once: enough that a limit of gigabytes a second is met with few waits, and
-// less than a limit of a few kilobytes lets through in the time that people watch.
-const limitBurst = 64 << 10
+// limitStep is how many bytes pass between two looks at a limit: enough that a limit of gigabytes a second is met with few
+// waits, and less than a limit of a few kilobytes lets through in the time that people watch.
+const limitStep = 64 << 10
+
+// burstsPerSecond says how much of a limit may be made up for: what was not used in the time that one burst takes, since
+// the process had to wait for a processor or a peer for its next request.
+const burstsPerSecond = 5
 
 func newLimiter(bytesPerSecond int64) *rate.Limiter {
 	if bytesPerSecond <= 0 {
 		return nil
 	}
-	return rate.NewLimiter(rate.Limit(bytesPerSecond), limitBurst)
+	return rate.NewLimiter(rate.Limit(bytesPerSecond), int(max(bytesPerSecond/burstsPerSecond, limitStep)))
 }
 
 // wrap has a connection keep to the limits. ctx ends its waits.
@@ -41,7 +45,7 @@ func (c *limited) Read(p []byte) (int, error) {
 	if c.down == nil {
 		return c.Conn.Read(p)
 	}
-	n, err := c.Conn.Read(p[:min(len(p), limitBurst)])
+	n, err := c.Conn.Read(p[:min(len(p), limitStep)])
 	if n > 0 {
 		if e := c.down.WaitN(c.ctx, n); e != nil && err == nil {
 			err = e
@@ -55,7 +59,7 @@ func (c *limited) Write(p []byte) (written int, err error) {
 		return c.Conn.Write(p)
 	}
 	for len(p) > 0 && err == nil {
-		part := p[:min(len(p), limitBurst)]
+		part := p[:min(len(p), limitStep)]
 		if err = c.up.WaitN(c.ctx, len(part)); err != nil {
 			return written, err
 		}
