@@ -253,9 +253,14 @@ func TestDamage(t *testing.T) {
 				fill(t, dir, spec)
 				said := new(logs)
 				c := newCache(t, Config{Memory: 20 * 16 << 10, Dir: dir, DiskSize: 1 << 30, Logger: said.logger()})
+				var mu sync.Mutex // pieces ahead are loaded, and lost, on other goroutines
 				lost := map[int]bool{}
 				spec := spec
-				spec.Evicted = func(n int) { lost[n] = true }
+				spec.Evicted = func(n int) {
+					mu.Lock()
+					defer mu.Unlock()
+					lost[n] = true
+				}
 				damage := func() { tc.damage(t, Dir(dir).path(spec.InfoHash, ".data"), Dir(dir).path(spec.InfoHash, ".index")) }
 				if when == "between mounts" {
 					damage()
@@ -274,6 +279,7 @@ func TestDamage(t *testing.T) {
 						}
 					}
 				}
+				v.s.ahead.ended.Wait() // what is loaded ahead may be lost, too
 				want := map[int]bool{}
 				for _, n := range tc.gone {
 					want[n] = true
