@@ -14,6 +14,7 @@ const (
 	claimPatience = 5 * time.Second       // of a reader, at most
 	leastCredit   = -3                    // claims that came to nothing, before a peer's are ignored
 	mostCredit    = 3
+	mostVain      = 6 // claims that came to nothing, whoever's, before those of peers without credit are ignored
 )
 
 // claim is who claims a piece, and since when.
@@ -69,14 +70,20 @@ func (p *Picker) fulfilled(x *peer, index int) {
 	if c := p.claims[index]; c != nil {
 		if c.by == x {
 			x.credit = min(x.credit+1, mostCredit)
+			p.vain = max(p.vain-1, 0)
 		}
 		p.unclaim(index)
 	}
 }
 
-// binds reports whether a claim is to be heeded: the peer says so still, and would serve us.
+// binds reports whether a claim is to be heeded: the peer says so still, would serve us, and is believed. Strangers that
+// come one after another to claim what they don't fetch make a reader wait a few times in all, not each of them a few.
 func (p *Picker) binds(c *claim, now time.Duration) bool {
-	return now-c.by.claimedAt < claimTerm && !c.by.choked && c.by.credit > leastCredit
+	least := leastCredit
+	if p.vain >= mostVain {
+		least = 0
+	}
+	return now-c.by.claimedAt < claimTerm && !c.by.choked && c.by.credit > least
 }
 
 // deferred reports whether a piece is left to a peer that claims it.
@@ -92,12 +99,14 @@ func (p *Picker) deferred(pc *piece, now time.Duration) bool {
 		// All that read the same come to it at the same moment: one goes first.
 		return pc.class == Blocked && now-pc.blockedAt < claimLead && pc.free == len(pc.blocks) && !p.ours(pc.index, now)
 	}
-	if !p.binds(c, now) {
+	lapsed := now-c.by.claimedAt >= claimTerm
+	if lapsed || pc.class == Blocked && now-max(c.since, pc.blockedAt) > p.patience(pc) {
+		c.by.credit--
+		p.vain = min(p.vain+1, 2*mostVain)
 		p.unclaim(pc.index)
 		return false
 	}
-	if pc.class == Blocked && now-max(c.since, pc.blockedAt) > p.patience(pc) {
-		c.by.credit--
+	if !p.binds(c, now) {
 		p.unclaim(pc.index)
 		return false
 	}

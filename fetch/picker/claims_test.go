@@ -161,3 +161,34 @@ func TestYield(t *testing.T) {
 	}
 	p.Yield(99)
 }
+
+// Any number of strangers that claim what they don't fetch make a reader wait a few times in all.
+func TestStrangersClaimInVain(t *testing.T) {
+	const pieces, strangers = 64, 20
+	p := New(pieces*claimPiece, claimPiece)
+	p.Salt(1)
+	p.AddPeer(1, time.Millisecond)
+	p.SetBits(1, nil, true)
+	p.SetChoked(1, false)
+	waits, now := 0, time.Second
+	for i := range strangers {
+		id := 2 + i
+		p.AddPeer(id, time.Millisecond)
+		p.SetChoked(id, false)
+		p.Neighbour(id, uint64(id))
+		p.Claim(id, []int{i}, true, now)
+		p.Want(i, Blocked, now)
+		now += claimLead
+		if p.deferred(p.pieces[i], now) {
+			waits++
+		}
+		for p.deferred(p.pieces[i], now) {
+			if now += time.Second; i%2 == 0 { // the others don't even say it again
+				p.Claim(id, []int{i}, true, now)
+			}
+		}
+	}
+	if waits == 0 || waits > mostVain {
+		t.Errorf("a reader waited for %d of %d strangers", waits, strangers)
+	}
+}

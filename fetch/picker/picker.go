@@ -47,6 +47,7 @@ type Picker struct {
 
 	claims     map[int]*claim // by piece
 	neighbours int            // peers that claim
+	vain       int            // their claims that came to nothing, less those that came true
 	salt       uint64
 	line       line
 	typical    typical
