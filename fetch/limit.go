@@ -16,7 +16,7 @@ const limitStep = 64 << 10
 
 // burstsPerSecond says how much of a limit may be made up for: what was not used in the time that one burst takes, since
 // the process had to wait for a processor or a peer for its next request.
-const burstsPerSecond = 5
+const burstsPerSecond = 20
 
 func newLimiter(bytesPerSecond int64) *rate.Limiter {
 	if bytesPerSecond <= 0 {
