@@ -60,7 +60,10 @@ func (d *device) request() (req fuse.Request, err error) {
 		return !errors.Is(err, syscall.EAGAIN)
 	})
 	if waited != nil {
-		return nil, waited
+		// The end of the connection looks like a broken file to the poller. Whether it was an unmount tells a read.
+		if req, err = d.conn.ReadRequest(); errors.Is(err, syscall.EAGAIN) {
+			return nil, waited
+		}
 	}
 	return req, err
 }
