@@ -2,8 +2,11 @@ package e2e
 
 import (
 	"fmt"
+	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
+	"strconv"
 	"testing"
 )
 
@@ -41,9 +44,36 @@ func TestDHTOnly(t *testing.T) {
 	m.interrupt()
 
 	first.interrupt() // only now: to know more than the bootstrap node takes it a moment
+	for range 20 {
+		if savedNodes(t, dir) > 1 {
+			break
+		}
+		first = mountTorrent(t, shared[0], flags...)
+		output(t, "ls", first.dir)
+		first.interrupt()
+	}
 	boot.kill()
 	m = startMount(t, nil, t.TempDir(), shared[2].magnet(), flags...)
 	output(t, "cmp", shared[2].original(shared[2].name), m.path(shared[2].name))
+}
+
+// savedNodes is how many nodes of IPv4 a mount with that cache directory has saved.
+func savedNodes(t *testing.T, cache string) int {
+	t.Helper()
+	b, err := os.ReadFile(filepath.Join(cache, "state", "dht-nodes"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := regexp.MustCompile(`5:nodes(\d+):`).FindSubmatch(b)
+	if m == nil {
+		t.Fatalf("no nodes in %q", b)
+	}
+	n, err := strconv.Atoi(string(m[1]))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("%d nodes saved", n/26)
+	return n / 26
 }
 
 // node is a libtorrent client in the DHT of loopback. Without an entry it waits for others.
