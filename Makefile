@@ -7,7 +7,7 @@ FUZZTIME ?= 1m
 KILLS    ?= 1000
 SOAK     ?= 10m
 
-.PHONY: help build vet lint unit e2e test demo bench microbench fuzz faults soak kills bounds setup clean
+.PHONY: help build vet lint unit e2e test demo bench microbench fuzz faults soak kills nat bounds setup clean
 .NOTPARALLEL:
 
 help:           ## list the targets
@@ -63,6 +63,9 @@ soak:           ## read for SOAK while peers lie, die and come back: every byte 
 kills:          ## kill a mount KILLS times in the middle of reads; bin/kills keeps what a failure left
 	mkdir -p bin/kills
 	TORRENTFS_E2E_KILLS=$(KILLS) $(GO) test -count=1 -timeout 0 -v -artifacts -outputdir bin/kills -run '^TestKills$$' $(E2E)
+
+nat:            ## mount behind a NAT until the mount finds out that nobody reaches it; about ten minutes
+	TORRENTFS_E2E_LONG=1 $(GO) test -count=1 -timeout 0 -v -run '^TestReadOnlyBehindNAT$$' $(E2E)
 
 bounds:         ## read 2 GiB through 64 MiB of memory and 256 MiB of disk, watching both
 	TORRENTFS_E2E_LONG=1 $(GO) test -count=1 -v -run '^TestBounds$$' $(E2E)

@@ -127,7 +127,7 @@ func New(cfg Config) (*Client, error) {
 		c.log.Debug("listening for peers", "address", c.Addr())
 		c.wg.Go(c.accept)
 		if !cfg.NoPortMap {
-			c.ports = portmap.New(portmap.Config{Sockets: sockets, Logger: cfg.Logger})
+			c.ports = portmap.New(portmap.Config{Sockets: sockets, Logger: cfg.Logger, Open: c.mapped})
 			c.ports.Map(portmap.TCP, c.port())
 		}
 	}
@@ -220,6 +220,7 @@ func (c *Client) accept() {
 			}
 			continue
 		}
+		c.trackerless.peerCame(nc.RemoteAddr())
 		select {
 		case c.lobby <- struct{}{}:
 		default:

@@ -12,6 +12,7 @@ import (
 	"torrentfs/fetch/lsd"
 	"torrentfs/fetch/metainfo"
 	"torrentfs/fetch/portmap"
+	"torrentfs/fetch/reach"
 )
 
 // bootstrap are the DHT nodes that a new node begins with, those that other clients begin with too.
@@ -99,6 +100,35 @@ func (t *trackerless) external() []netip.Addr {
 		return nil
 	}
 	return node.External()
+}
+
+// peerCame notes that a peer has dialled us. One from outside shows that announcing our port helps others.
+func (t *trackerless) peerCame(from net.Addr) {
+	tcp, ok := from.(*net.TCPAddr)
+	if !ok {
+		return
+	}
+	ip := tcp.AddrPort().Addr().Unmap()
+	t.mu.Lock()
+	node := t.node
+	t.mu.Unlock()
+	if node != nil && reach.Of(ip) == reach.Public {
+		node.PeersCome(ip)
+	}
+}
+
+// mapped notes that the router lets others in.
+func (c *Client) mapped(protocol portmap.Protocol) {
+	c.trackerless.mu.Lock()
+	node := c.trackerless.node
+	c.trackerless.mu.Unlock()
+	switch {
+	case node == nil:
+	case protocol == portmap.UDP:
+		node.Mapped()
+	default:
+		node.PeersCome(netip.IPv4Unspecified())
+	}
 }
 
 func (c *Client) dhtConfig() dht.Config {

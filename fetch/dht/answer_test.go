@@ -103,7 +103,7 @@ func TestAnswers(t *testing.T) {
 func TestReadOnly(t *testing.T) {
 	f, w := familyOn(t, false)
 	defer f.end()
-	f.guard.readOnly.Store(true)
+	f.guard.door = newDoor(true)
 	query := message{Type: queryType, Transaction: "tx", Method: ping, Args: args{ID: theirID}}
 	from := netip.MustParseAddrPort("203.0.113.7:777")
 	if f.guard.take(query.encode(), from) || len(w.take()) > 0 {
@@ -115,7 +115,7 @@ func TestReadOnly(t *testing.T) {
 	if sent := w.take(); len(sent) != 1 || sent[0].ReadOnly != 1 {
 		t.Errorf("sent %+v", sent)
 	}
-	f.guard.readOnly.Store(false)
+	f.guard.door = newDoor(false)
 	query.ReadOnly = 1 // as the library says of itself
 	if _, err := f.session.Load().line.WriteTo(query.encode(), addrFor(from)); err != nil {
 		t.Fatal(err)

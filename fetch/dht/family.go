@@ -49,6 +49,7 @@ type family struct {
 	near     bool    // the latest refresh was near our id; for keep alone
 	greet    chan netip.AddrPort
 	manners  *rate.Limiter // of greetings
+	ours     func(netip.Addr) bool
 
 	session atomic.Pointer[session]
 	// searches is held for reading by whoever relies on a session to last, for writing to replace it.
@@ -63,10 +64,10 @@ type session struct {
 	begun  time.Time
 }
 
-func newFamily(conn net.PacketConn, six bool, cfg *Config, readOnly *atomic.Bool, hosts *hosts) *family {
+func newFamily(conn net.PacketConn, six bool, cfg *Config, hosts *hosts) *family {
 	f := &family{six: six, log: cfg.Logger, store: newStore(), hosts: hosts, greet: make(chan netip.AddrPort, 64),
-		manners: rate.NewLimiter(greetRate, greetBurst)}
-	f.guard = &guard{conn: conn, six: six, log: cfg.Logger, readOnly: readOnly, side: f, queries: newGate()}
+		manners: rate.NewLimiter(greetRate, greetBurst), ours: ofThisHost}
+	f.guard = &guard{conn: conn, six: six, log: cfg.Logger, door: newDoor(cfg.ReadOnly), side: f, queries: newGate()}
 	return f
 }
 
@@ -133,6 +134,7 @@ func (f *family) keep(ctx context.Context) {
 		}
 		f.check()
 		f.renew()
+		f.watchDoor()
 		if len(f.up()) >= few {
 			pause = tendEvery
 		}
@@ -178,6 +180,32 @@ func (f *family) renew() {
 	if err := f.begin(id, up); err != nil {
 		f.log.Warn("dht: cannot begin another session", "error", err) // never so far: it opens nothing
 	}
+}
+
+// watchDoor has the node become read-only, or an ordinary one again (BEP 43). There is cause to doubt that it can be reached
+// where others see it at an address that is not this host's, which is behind a NAT, and where it knows so many nodes that
+// strangers should come to any address. In a network of a few, or on private addresses, there is none.
+func (f *family) watchDoor() {
+	ip := f.votes.winner()
+	hidden := ip.IsValid() && (!f.ours(ip) || f.contacts.size() >= enough)
+	d := f.guard.door
+	if !d.look(hidden, time.Now()) {
+		return
+	}
+	if d.shut.Load() {
+		f.log.Info("dht: nobody gets through to us from outside: taking part as a read-only node", "address", ip)
+	} else {
+		f.log.Info("dht: taking part as an ordinary node again, for others to get through to us", "address", ip)
+	}
+}
+
+// ofThisHost says whether one of this host's interfaces has an address.
+func ofThisHost(ip netip.Addr) bool {
+	addrs, err := net.InterfaceAddrs()
+	return err == nil && slices.ContainsFunc(addrs, func(a net.Addr) bool {
+		p, err := netip.ParsePrefix(a.String())
+		return err == nil && p.Addr().Unmap().WithZone("") == ip
+	})
 }
 
 // want is the families to ask for nodes of: ours, and the other as long as it knows few.

@@ -12,13 +12,13 @@ import (
 // guard owns the UDP socket of one family and reads every packet that comes in. Queries go to what answers them,
 // answers to the line of the library that asked; everything else ends here.
 type guard struct {
-	conn     net.PacketConn
-	six      bool
-	log      *slog.Logger
-	readOnly *atomic.Bool
-	line     atomic.Pointer[line]
-	side     side
-	queries  *gate
+	conn    net.PacketConn
+	six     bool
+	log     *slog.Logger
+	door    *door
+	line    atomic.Pointer[line]
+	side    side
+	queries *gate
 
 	received, sent, dropped atomic.Uint64
 }
@@ -77,7 +77,9 @@ func (g *guard) take(b []byte, from netip.AddrPort) bool {
 		return false
 	}
 	if m.Type == queryType {
-		if g.readOnly.Load() || !g.queries.admit(from.Addr(), time.Now()) {
+		now := time.Now()
+		g.door.knock(from.Addr(), now)
+		if g.door.shut.Load() || !g.queries.admit(from.Addr(), now) {
 			return false
 		}
 		g.side.asked(&m, from)
@@ -137,6 +139,7 @@ func (g *guard) clean(m *message, transaction string, from netip.AddrPort) messa
 // send writes a message to a node.
 func (g *guard) send(m *message, to netip.AddrPort) error {
 	g.sent.Add(1)
+	g.door.call(to.Addr(), time.Now())
 	_, err := g.conn.WriteTo(m.encode(), net.UDPAddrFromAddrPort(to))
 	return err
 }

@@ -79,7 +79,7 @@ func (l *line) WriteTo(b []byte, to net.Addr) (int, error) {
 		return 0, err
 	}
 	m.ReadOnly = 0
-	if l.guard.readOnly.Load() {
+	if l.guard.door.shut.Load() {
 		m.ReadOnly = 1
 	}
 	if err := l.guard.send(&m, addr); err != nil {

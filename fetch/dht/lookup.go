@@ -33,8 +33,8 @@ type Lookup struct {
 // outcome is what a round of a lookup came to.
 type outcome struct{ nodes, peers int } // that answered, that were found
 
-// Lookup makes a lookup for the peers of a torrent; Run does it. Where announcePort isn't 0 and the node isn't
-// read-only, it also tells the nodes closest to infoHash that we take peers of the torrent in at that port.
+// Lookup makes a lookup for the peers of a torrent; Run does it. Where announcePort isn't 0, it also tells the nodes
+// closest to infoHash that we take peers of the torrent in at that port, unless it seems that no peer gets there.
 //
 // The function peers is told of peers as they are found, each once in a round; they are a stranger's claim. It isn't
 // called twice at a time, and should not block.
@@ -123,7 +123,7 @@ func (n *Node) look(ctx context.Context, infoHash [20]byte, port uint16, peers f
 			mu.Lock()
 			out.nodes += answered
 			mu.Unlock()
-			if port != 0 && !n.readOnly.Load() {
+			if port != 0 && f.guard.door.admitsPeers(time.Now()) {
 				f.announce(ctx, infoHash, int(port), closest)
 			}
 		})

@@ -19,7 +19,6 @@ import (
 	"net/netip"
 	"strconv"
 	"sync"
-	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -42,7 +41,8 @@ type Config struct {
 	Bootstrap []string
 	// TablePath is the file that keeps the routing table; empty: none does.
 	TablePath string
-	// ReadOnly is for one that others can't reach: it answers no queries, says so (BEP 43), and announces nothing.
+	// ReadOnly is for one that others can't reach for sure: it answers no queries, says so (BEP 43), and announces nothing.
+	// Others become so, in one family or in both, when it turns out that they can't be reached.
 	ReadOnly bool
 	// Sockets opens what the node needs; nil: as the system does by default.
 	Sockets *socket.Opener
@@ -64,7 +64,6 @@ func (c Config) complete() Config {
 type Node struct {
 	cfg      Config
 	hosts    *hosts
-	readOnly atomic.Bool
 	families []*family
 	rounds   chan struct{}   // filled by rounds of lookups under way
 	ctx      context.Context //nolint:containedctx // the node's own lifetime
@@ -94,10 +93,9 @@ func New(cfg Config) (*Node, error) {
 func newNode(cfg Config, conns []net.PacketConn) *Node {
 	cfg = cfg.complete()
 	n := &Node{cfg: cfg, hosts: newHosts(cfg.Bootstrap, cfg.Sockets), rounds: make(chan struct{}, maxRounds)}
-	n.readOnly.Store(cfg.ReadOnly)
 	n.ctx, n.cancel = context.WithCancel(context.Background())
 	for _, conn := range conns {
-		n.families = append(n.families, newFamily(conn, isSix(conn), &n.cfg, &n.readOnly, n.hosts))
+		n.families = append(n.families, newFamily(conn, isSix(conn), &n.cfg, n.hosts))
 	}
 	if len(n.families) == 2 {
 		n.families[0].other, n.families[1].other = n.families[1], n.families[0]
@@ -243,8 +241,23 @@ func (n *Node) AddNodes(nodes []string) {
 	}
 }
 
-// SetReadOnly says whether others can reach us; see Config.
-func (n *Node) SetReadOnly(yes bool) { n.readOnly.Store(yes) }
+// Mapped says that the router lets others in to the node, over IPv4. It is to be said again within the hour.
+func (n *Node) Mapped() {
+	for _, f := range n.families {
+		if !f.six {
+			f.guard.door.sign(time.Now())
+		}
+	}
+}
+
+// PeersCome says that peers outside reach the port that is announced, in the family of an address. It is good for an hour.
+func (n *Node) PeersCome(by netip.Addr) {
+	for _, f := range n.families {
+		if f.six == by.Unmap().Is6() {
+			f.guard.door.peerSign(time.Now())
+		}
+	}
+}
 
 // Addrs are the addresses of the node's sockets.
 func (n *Node) Addrs() []netip.AddrPort {

@@ -63,7 +63,7 @@ func familyOn(t testing.TB, six bool) (*family, *wire) {
 	t.Helper()
 	w := &wire{}
 	n := newNode(Config{}, nil)
-	f := newFamily(w, six, &n.cfg, &n.readOnly, n.hosts)
+	f := newFamily(w, six, &n.cfg, n.hosts)
 	w.guard = f.guard
 	n.families = []*family{f}
 	if err := f.begin(secureID(netip.Addr{}), nil); err != nil {
@@ -101,7 +101,7 @@ func (quiet) elsewhere(contact)                  {}
 func lineOn() (*guard, *line, *wire) {
 	w := &wire{}
 	n := newNode(Config{}, nil)
-	g := &guard{conn: w, readOnly: &n.readOnly, side: quiet{}, queries: newGate(), log: n.cfg.Logger}
+	g := &guard{conn: w, door: newDoor(false), side: quiet{}, queries: newGate(), log: n.cfg.Logger}
 	l := newLine(g)
 	g.line.Store(l)
 	return g, l, w

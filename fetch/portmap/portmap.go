@@ -40,6 +40,9 @@ const (
 type Config struct {
 	Sockets *socket.Opener // required
 	Logger  *slog.Logger   // nil: nowhere
+	// Open, if any, is told that the router maps a port, at an address of the Internet or one that the router does not know:
+	// when it begins to, and every half an hour at least as long as it does. It should not block.
+	Open func(Protocol)
 }
 
 // gateway is a router that maps ports.
@@ -183,13 +186,18 @@ func (m *Mapper) round(ctx context.Context, wanted map[mapping]struct{}) (next t
 	}
 	next = lease / 2
 	var failed error
+	at := sync.OnceValue(func() netip.Addr { return m.router.external(ctx) })
 	for p := range wanted {
 		granted, err := m.router.mapPort(ctx, p, lease)
 		if ctx.Err() != nil && err != nil {
 			err = ctx.Err() // the port may be mapped, and may not
 		}
-		m.tell(ctx, p, err)
+		m.tell(ctx, p, at, err)
 		m.mapped[p] = err
+		// A router that is behind another one itself, as a provider's may be, does not help.
+		if err == nil && m.cfg.Open != nil && (!at().IsValid() || reach.Of(at()) == reach.Public) {
+			m.cfg.Open(p.protocol)
+		}
 		failed = errors.Join(failed, err)
 		if err == nil && granted > 0 {
 			next = min(next, max(granted/2, shortest))
@@ -205,12 +213,12 @@ func (m *Mapper) round(ctx context.Context, wanted map[mapping]struct{}) (next t
 }
 
 // tell logs what came of asking, when that is news.
-func (m *Mapper) tell(ctx context.Context, p mapping, err error) {
+func (m *Mapper) tell(ctx context.Context, p mapping, at func() netip.Addr, err error) {
 	old, asked := m.mapped[p]
 	switch {
 	case err == nil && (!asked || old != nil):
 		m.cfg.Logger.Info("the router lets peers in", "port", p.port, "protocol", p.protocol, "by", m.router.String(),
-			"address", m.router.external(ctx))
+			"address", at())
 	case err != nil && ctx.Err() == nil && (!asked || old == nil):
 		m.cfg.Logger.Info("the router doesn't let peers in", "port", p.port, "protocol", p.protocol, "by", m.router.String(), "err", err)
 	}

@@ -33,6 +33,7 @@ type router struct {
 	grants time.Duration
 	err    error
 	hangs  bool // without an answer
+	at     string
 }
 
 func (r *router) mapPort(ctx context.Context, m mapping, _ time.Duration) (time.Duration, error) {
@@ -57,8 +58,12 @@ func (r *router) unmap(ctx context.Context, m mapping) error {
 	return nil
 }
 
-func (r *router) external(context.Context) netip.Addr { return netip.MustParseAddr("192.0.2.1") }
-func (r *router) String() string                      { return "a test" }
+func (r *router) external(context.Context) netip.Addr {
+	at, _ := netip.ParseAddr(r.at) // invalid where the router does not know
+	return at
+}
+
+func (r *router) String() string { return "a test" }
 
 func (r *router) times(protocol Protocol, port uint16) int {
 	r.mu.Lock()
@@ -92,6 +97,37 @@ func TestRenewal(t *testing.T) {
 			t.Errorf("the log says %d times that peers are let in:\n%s", n, log.String())
 		}
 	})
+}
+
+// TestOpen has it told, as long as it lasts, that a port can be reached; not where the router can't be reached itself, and
+// not when it refuses.
+func TestOpen(t *testing.T) {
+	for name, c := range map[string]struct {
+		at   string
+		err  error
+		open bool
+	}{
+		"in the Internet":       {at: "192.0.2.1", open: true},
+		"nobody knows where":    {open: true},
+		"behind another router": {at: "100.64.3.2"},
+		"refusing":              {at: "192.0.2.1", err: errors.New("no")},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				r := &router{mapped: make(map[mapping]int), grants: 2 * lease, at: c.at, err: c.err}
+				told := make(map[Protocol]int)
+				m := newMapper(Config{Logger: slog.New(slog.DiscardHandler), Open: func(p Protocol) { told[p]++ }},
+					func(context.Context) (gateway, error) { return r, nil })
+				m.start()
+				m.Map(UDP, 61000)
+				time.Sleep(10*lease + time.Second)
+				m.Close()
+				if n := told[UDP]; (n >= 20) != c.open || !c.open && n > 0 || len(told) > 1 {
+					t.Errorf("told %v in %v", told, 10*lease)
+				}
+			})
+		})
+	}
 }
 
 // TestShortLease bounds how often a router can make us ask.

@@ -56,7 +56,8 @@ func checkMarks(f io.ReaderAt, off, n int64) error {
 	return nil
 }
 
-// longVar names the environment variable that has TestBounds read 2 GiB; `make bounds` sets it.
+// longVar names the environment variable that has TestBounds read 2 GiB, and TestReadOnlyBehindNAT wait for minutes; `make
+// bounds` and `make nat` set it.
 const longVar = "TORRENTFS_E2E_LONG"
 
 // TestBounds reads a torrent much larger than what may be kept of it, and watches what the process and its cache take.

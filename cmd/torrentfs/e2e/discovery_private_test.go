@@ -181,6 +181,12 @@ func (e *ear) hear(packet []byte) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.heard[what]++
+	if what == "dht" && bytes.Contains(body, []byte("1:q")) {
+		e.heard["query"]++
+		if bytes.Contains(body, []byte("2:roi1e")) {
+			e.heard["read-only query"]++
+		}
+	}
 }
 
 // payload is what an IP packet carries.

@@ -18,7 +18,8 @@ func TestPortMapping(t *testing.T) {
 	for name, speaks := range map[string]string{"NAT-PMP": "enable_natpmp=yes\nenable_upnp=no\n", "UPnP": "enable_natpmp=no\nenable_upnp=yes\n"} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			r := newRouter(t, speaks)
+			r := newRouter(t)
+			r.mapPorts(speaks)
 			tt := byTransmission(t, write(t, filepath.Join(t.TempDir(), "inside.bin"), noise(72, 1<<20)), making{})
 			cacheDir := t.TempDir()
 			seed := start(t, r.on(inside)(exec.Command(binary(t), "seed", "--log-level", "debug", "--cache-dir", cacheDir, "--no-lsd",
@@ -55,9 +56,9 @@ const (
 	outside
 )
 
-func newRouter(t testing.TB, speaks string) router {
+func newRouter(t testing.TB) router {
 	t.Helper()
-	need(t, "miniupnpd", "nft")
+	need(t, "nft")
 	r := router{noSegment(t)}
 	for _, name := range []string{"in", "router", "out"} {
 		r.names = append(r.names, r.namespace(name))
@@ -77,13 +78,30 @@ func newRouter(t testing.TB, speaks string) router {
 	}
 	ip(inside, "route add default via 192.168.77.1")
 	outputOf(t, r.on(between)(exec.Command("sh", "-c", "echo 1 > /proc/sys/net/ipv4/ip_forward")))
-	dir := t.TempDir()
-	outputOf(t, r.on(between)(exec.Command("nft", "-f", write(t, filepath.Join(dir, "rules.nft"), []byte(`table inet miniupnpd {
+	r.add(`table inet miniupnpd {
 	chain forward { type filter hook forward priority 0; }
 	chain prerouting { type nat hook prerouting priority -100; }
-	chain postrouting { type nat hook postrouting priority 100; }
+	chain postrouting {
+		type nat hook postrouting priority 100;
+		oifname "wan" masquerade
+	}
 }
-`)))))
+`)
+	return r
+}
+
+// add adds to what the router does with packets, in the words of nft.
+func (r router) add(rules string) {
+	r.t.Helper()
+	outputOf(r.t, r.on(between)(exec.Command("nft", "-f", write(r.t, filepath.Join(r.t.TempDir(), "rules.nft"), []byte(rules)))))
+}
+
+// mapPorts has the router map ports for who asks it, by the protocols that miniupnpd's configuration turns on.
+func (r router) mapPorts(speaks string) {
+	t := r.t
+	t.Helper()
+	need(t, "miniupnpd")
+	dir := t.TempDir()
 	config := write(t, filepath.Join(dir, "miniupnpd.conf"), []byte(speaks+`ext_ifname=wan
 listening_ip=lan
 port=0
@@ -99,7 +117,6 @@ allow 1024-65535 0.0.0.0/0 1024-65535
 `))
 	p := start(t, r.on(between)(exec.Command("miniupnpd", "-d", "-f", config, "-P", filepath.Join(dir, "pid"))))
 	eventually(t, "miniupnpd is up", func() bool { return p.ended() || bytes.Contains(p.stderr(), []byte("istening ")) })
-	return r
 }
 
 // rules are what the router does with packets.

@@ -53,11 +53,17 @@ var hasLibtorrent = sync.OnceValue(func() bool {
 // eventually polls until ok, failing the test when that takes longer than patience.
 func eventually(t testing.TB, what string, ok func() bool) {
 	t.Helper()
+	within(t, patience, what, ok)
+}
+
+// within polls until ok, failing the test when that takes longer than limit.
+func within(t testing.TB, limit time.Duration, what string, ok func() bool) {
+	t.Helper()
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
-	for deadline := time.Now().Add(patience); !ok(); <-tick.C {
+	for deadline := time.Now().Add(limit); !ok(); <-tick.C {
 		if time.Now().After(deadline) {
-			t.Fatalf("still waiting after %v: %s", patience, what)
+			t.Fatalf("still waiting after %v: %s", limit, what)
 		}
 	}
 }
