@@ -3,8 +3,11 @@ package fs
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
+	"runtime"
+	"runtime/debug"
 	"strings"
 	"testing"
 	"time"
@@ -196,6 +199,70 @@ func TestUnmountUnderManyReaders(t *testing.T) {
 		}
 		s.stop()
 	}
+}
+
+// A program that reads through a mapping and gets signals all the time learns at the deadline that nothing comes: its wait for a
+// page is interrupted by each of them and begins anew.
+func TestMappingUnderSignals(t *testing.T) {
+	for name, advice := range map[string]int{"in order": unix.MADV_NORMAL, "at random": unix.MADV_RANDOM} {
+		t.Run(name, func(t *testing.T) {
+			s := startServer(t, serverOptions{ReadTimeout: time.Second / 2, ReadAhead: 8 << 20}, 1<<20, single(1, "file", 64<<20))
+			fd, err := unix.Open(s.path("file"), unix.O_RDONLY, 0)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer unix.Close(fd)
+			mapping, err := unix.Mmap(fd, 0, 64<<20, unix.PROT_READ, unix.MAP_SHARED)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer func() { _ = unix.Munmap(mapping) }()
+			if err := unix.Madvise(mapping, advice); err != nil {
+				t.Fatal(err)
+			}
+			reading := make(chan int)
+			ended := start(func() error {
+				runtime.LockOSThread()
+				defer runtime.UnlockOSThread()
+				defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
+				reading <- unix.Gettid()
+				return touch(mapping, 32<<20)
+			})
+			thread := <-reading
+			ticks, late := time.NewTicker(time.Millisecond), time.After(time.Minute)
+			defer ticks.Stop()
+			for {
+				select {
+				case err := <-ended:
+					if err == nil {
+						t.Error("it got what isn't there")
+					}
+					return
+				case <-ticks.C:
+					// The signal by which Go preempts a thread, so that it expects more of them than it sends.
+					if err := unix.Tgkill(unix.Getpid(), thread, unix.SIGURG); err != nil {
+						t.Fatal(err)
+					}
+				case <-late:
+					s.kill() // which ends the wait
+					t.Fatal("it waits on")
+				}
+			}
+		})
+	}
+}
+
+var touched byte // so that the compiler reads it
+
+// touch reads a byte of a mapping; where that fails, the error is what the runtime says.
+func touch(mapping []byte, off int) (err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			err = fmt.Errorf("%v", r)
+		}
+	}()
+	touched = mapping[off]
+	return nil
 }
 
 // compare reads a page of the first file at off and compares it.

@@ -14,6 +14,7 @@ type handle struct {
 	flushes  int  // calls of Flush
 	held     bool // no window is announced
 	released bool
+	cut      []interruption // lately, the newest last
 }
 
 func newHandle(f *file) *handle {

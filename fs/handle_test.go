@@ -48,7 +48,7 @@ func read(t *testing.T, h *handle, off int64, n int) ([]byte, error) {
 		return nil, nil
 	}
 	c, flushes := h.began(off, int64(len(p)))
-	err := errno(t.Context(), h.file.read(t.Context(), p, off))
+	err := errno(t.Context(), h.read(t.Context(), p, off))
 	h.finished(c, flushes)
 	if err != nil {
 		p = nil

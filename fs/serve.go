@@ -219,7 +219,7 @@ func (l *loop) read(r *fuse.ReadRequest) error {
 		}
 		l.wait(r, n, func(ctx context.Context, p []byte) error {
 			defer h.finished(c, flushes)
-			return h.file.read(ctx, p, r.Offset)
+			return h.read(ctx, p, r.Offset)
 		})
 	default:
 		return syscall.ESTALE
