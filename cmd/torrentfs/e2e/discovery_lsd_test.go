@@ -33,12 +33,21 @@ func TestLSDOnly(t *testing.T) {
 
 func seedLocallyByTransmission(t *testing.T, s *segment, tt torrent) (stop func()) {
 	t.Helper()
+	return seedLocally(t, s, 0, tt, true).kill
+}
+
+// transmissionPort is where seedLocally listens.
+const transmissionPort = 51413
+
+// seedLocally seeds with transmission on a host of a segment, and says so there if it is told to.
+func seedLocally(t *testing.T, s *segment, host int, tt torrent, lsd bool) *process {
+	t.Helper()
 	need(t, "transmission-daemon")
 	home, watched := t.TempDir(), t.TempDir()
 	output(t, "cp", tt.file, watched) // which it renames there
 	settings := map[string]any{
-		"bind-address-ipv4": s.ip(0), "dht-enabled": false, "lpd-enabled": true, "pex-enabled": false, "utp-enabled": false,
-		"port-forwarding-enabled": false, "peer-port": 51413, "rpc-enabled": false, "download-dir": tt.folder,
+		"bind-address-ipv4": s.ip(host), "dht-enabled": false, "lpd-enabled": lsd, "pex-enabled": false, "utp-enabled": false,
+		"port-forwarding-enabled": false, "peer-port": transmissionPort, "rpc-enabled": false, "download-dir": tt.folder,
 		"watch-dir-enabled": true, "watch-dir": watched,
 	}
 	b, err := json.Marshal(settings)
@@ -46,8 +55,7 @@ func seedLocallyByTransmission(t *testing.T, s *segment, tt torrent) (stop func(
 		t.Fatal(err)
 	}
 	write(t, filepath.Join(home, "settings.json"), b)
-	p := start(t, s.on(0)(exec.Command("transmission-daemon", "--foreground", "--log-info", "--config-dir", home)))
-	return p.kill
+	return start(t, s.on(host)(exec.Command("transmission-daemon", "--foreground", "--log-info", "--config-dir", home)))
 }
 
 func seedLocallyByLibtorrent(t *testing.T, s *segment, tt torrent) (stop func()) {

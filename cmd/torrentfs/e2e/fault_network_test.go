@@ -51,7 +51,7 @@ func TestFaultNetwork(t *testing.T) {
 	needMount(t)
 	for name, o := range outages {
 		for client, seed := range map[string]func(*testing.T, *segment, torrent) (addr string){
-			"libtorrent": seedAtLibtorrent, "torrentfs": seedAtTorrentfs,
+			"libtorrent": seedAtLibtorrent, "torrentfs": seedAtTorrentfs, "transmission": seedAtTransmission,
 		} {
 			t.Run(name+", "+client, func(t *testing.T) {
 				t.Parallel()
@@ -133,4 +133,53 @@ func seedAtTorrentfs(t *testing.T, s *segment, tt torrent) (addr string) {
 	start(t, s.on(1)(exec.Command(binary(t), "seed", "--cache-dir", t.TempDir(), "--listen", addr, "--no-lsd", "--no-dht", "--no-trackers",
 		tt.file, tt.original(tt.name))))
 	return addr
+}
+
+// seedAtTransmission does so with transmission.
+func seedAtTransmission(t *testing.T, s *segment, tt torrent) (addr string) {
+	t.Helper()
+	seedLocally(t, s, 1, tt, false)
+	return fmt.Sprintf("%s:%d", s.ip(1), transmissionPort)
+}
+
+// TestFaultAnotherAddress gives a host another address, after which its mount still finds peers as before: on the local network,
+// where a seeder comes up later, and in the DHT, where one announces itself later.
+func TestFaultAnotherAddress(t *testing.T) {
+	t.Parallel()
+	needMount(t)
+	const reader, far, third = 0, 1, 2
+	t.Run("local network", func(t *testing.T) {
+		t.Parallel()
+		s := newSegment(t, 2)
+		tt := byLibtorrent(t, write(t, filepath.Join(t.TempDir(), "moved.bin"), noise(92, 2<<20+3)), making{})
+		m := startMount(t, s.on(reader), t.TempDir(), tt.file, "--listen", ":0", "--no-lsd=false", "--read-timeout", "3m")
+		cat := blockedCat(t, m.path(tt.name))
+		outages["another address"].down(s, reader)
+		outages["another address"].up(s, reader)
+		seedLocally(t, s, far, tt, true)
+		if code := cat.exit(); code != 0 {
+			t.Errorf("cat: exit code %d, %s", code, cat.stderr())
+		}
+		m.interrupt()
+	})
+	t.Run("DHT", func(t *testing.T) {
+		t.Parallel()
+		s := newSegment(t, 3)
+		tt := byLibtorrent(t, write(t, filepath.Join(t.TempDir(), "moved.bin"), noise(93, 2<<20+3)), making{})
+		boot := runClients(t, s.on(far), client{Settings: map[string]any{"listen_interfaces": s.ip(far) + ":6881", "enable_dht": true}})
+		entry := s.ip(far) + ":6881"
+		m := startMount(t, s.on(reader), t.TempDir(), tt.file, "--listen", ":6882", "--no-dht=false", "--dht-bootstrap", entry, "--read-timeout", "3m")
+		eventually(t, "the mount is in the DHT", func() bool { return boot.stats()[0].Nodes > 0 })
+		cat := blockedCat(t, m.path(tt.name))
+		outages["another address"].down(s, reader)
+		outages["another address"].up(s, reader)
+		runClients(t, s.on(third), client{
+			Settings: map[string]any{"listen_interfaces": s.ip(third) + ":6881", "enable_dht": true, "dht_bootstrap_nodes": entry},
+			Torrents: []role{tt.seeding()},
+		})
+		if code := cat.exit(); code != 0 {
+			t.Errorf("cat: exit code %d, %s", code, cat.stderr())
+		}
+		m.interrupt()
+	})
 }
