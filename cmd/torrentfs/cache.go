@@ -5,6 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
+	"os"
+	"regexp"
+	"slices"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -37,11 +42,24 @@ again before they are used, so nothing that happens to the files makes a mount s
 }
 
 // cacheSourceHelp says what a SOURCE is to the verbs of cache.
-const cacheSourceHelp = `SOURCE is a .torrent file, a magnet link, an info-hash, or the URL of a .torrent file.`
+const cacheSourceHelp = `SOURCE is a .torrent file, a magnet link, an info-hash, or the URL of a .torrent file. Of an info-hash
+the first 8 digits or more will do, if no other in the cache begins so.`
+
+// emptyCache is what a verb says that finds nothing to do.
+const emptyCache = "the cache is empty"
+
+// shortHash matches the beginning of an info-hash.
+var shortHash = regexp.MustCompile(`^[0-9A-Fa-f]{8,39}$`)
 
 // parseCached reads an argument that names a torrent in the cache. Of a magnet link or an info-hash that is not
 // remembered only the info-hash is known afterwards.
-func parseCached(ctx context.Context, arg string, known library) (source, error) {
+func parseCached(ctx context.Context, arg string, dir storeDir) (source, error) {
+	known := dir.torrents()
+	if _, err := os.Lstat(arg); err != nil && shortHash.MatchString(arg) && kindOf(arg) != infoHash {
+		if arg, err = dir.complete(strings.ToLower(arg)); err != nil {
+			return source{}, err
+		}
+	}
 	s, err := parseSource(arg, known)
 	if err != nil || s.kind != torrentURL {
 		return s, err
@@ -58,6 +76,34 @@ func parseCached(ctx context.Context, arg string, known library) (source, error)
 		return s, fmt.Errorf("%s: %w; the info-hash names it too, see 'torrentfs cache ls'", printable(arg), err)
 	}
 	return s, nil
+}
+
+// complete returns the one info-hash in the cache that begins with some digits.
+func (d storeDir) complete(digits string) (string, error) {
+	entries, err := d.pieces().List()
+	if err != nil {
+		return "", err
+	}
+	found := make(map[string]bool)
+	note := func(hash metainfo.Hash) {
+		if h := hash.String(); strings.HasPrefix(h, digits) {
+			found[h] = true
+		}
+	}
+	for _, e := range entries {
+		note(e.InfoHash)
+	}
+	for _, b := range d.torrents().list() {
+		note(b.hash)
+	}
+	all := slices.Sorted(maps.Keys(found))
+	switch len(all) {
+	case 0:
+		return "", fmt.Errorf("%s: no such file, and no info-hash in the cache begins so, see 'torrentfs cache ls'", digits)
+	case 1:
+		return all[0], nil
+	}
+	return "", fmt.Errorf("%s: more than one info-hash in the cache begins so: %s", digits, strings.Join(all, ", "))
 }
 
 // errUnknown says that a torrent's pieces are of no use, because what they are is not known.

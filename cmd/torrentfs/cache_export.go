@@ -35,7 +35,7 @@ The exit code is 0 when all files of the torrent were exported.`,
 			if err != nil {
 				return err
 			}
-			s, err := parseCached(cmd.Context(), args[0], dir.torrents())
+			s, err := parseCached(cmd.Context(), args[0], dir)
 			if err != nil {
 				return err
 			}

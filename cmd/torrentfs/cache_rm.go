@@ -48,7 +48,7 @@ What a mount is using stays.
 			}
 			var errs []error
 			for _, arg := range args {
-				s, err := parseCached(cmd.Context(), arg, dir.torrents())
+				s, err := parseCached(cmd.Context(), arg, dir)
 				if err == nil {
 					hash, _ := s.hash()
 					err = r.remove(hash, s.label())
@@ -80,11 +80,16 @@ func (r remover) removeAll() error {
 		inUse[e.InfoHash] = err != nil
 		errs = append(errs, err)
 	}
-	for _, b := range r.dir.torrents().list() {
+	books := r.dir.torrents().list()
+	for _, b := range books {
 		if !inUse[b.hash] {
 			_, err := r.dir.torrents().forget(b.hash)
 			errs = append(errs, err)
 		}
+	}
+	if len(entries) == 0 && len(books) == 0 && errors.Join(errs...) == nil {
+		_, err = fmt.Fprintln(r.out, emptyCache)
+		return err
 	}
 	return errors.Join(errs...)
 }

@@ -150,8 +150,8 @@ func TestCacheVerbs(t *testing.T) {
 		t.Errorf("in a cache that does not exist: %+v", all)
 	}
 	verb(result{0, " +0 B  in 0 torrents\n", ""}, "ls")
-	verb(result{0, "", ""}, "verify")
-	verb(result{0, "", ""}, "rm", "--all")
+	verb(result{0, "the cache is empty\n", ""}, "verify")
+	verb(result{0, "the cache is empty\n", ""}, "rm", "--all")
 
 	s := share(t)
 	hash := s.torrent.InfoHash.String()
@@ -205,6 +205,17 @@ func TestCacheVerbs(t *testing.T) {
 	}
 	verb(result{1, "", `torrentfs: shared: 1 piece of \d+ damaged, \d+ KiB, and dropped: they will be downloaded again\n`}, "verify")
 	verb(result{0, `shared: \d+ pieces, all right\n`, ""}, "verify", hash)
+	verb(result{0, `shared: \d+ pieces, all right\n`, ""}, "verify", strings.ToUpper(hash[:8]))
+	verb(result{1, "", `torrentfs: '?` + hash[:7] + `'?: no such file.*`}, "verify", hash[:7])
+	verb(result{1, "", `torrentfs: 0123456789ab: no such file, and no info-hash in the cache begins so.*`}, "verify", "0123456789ab")
+	twin := hash[:39] + string('0'+(hash[39]+1)%2)
+	if err := os.WriteFile(filepath.Join(cacheDir, "torrents", twin+".json"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	verb(result{1, "", "torrentfs: " + hash[:9] + ": more than one info-hash .*" + hash + ".*\n"}, "rm", hash[:9])
+	if err := os.Remove(filepath.Join(cacheDir, "torrents", twin+".json")); err != nil {
+		t.Fatal(err)
+	}
 	verb(result{1, "exported 2 files .*", `torrentfs: shared/large: \d+ KiB of it are not in the cache\n`}, "export", hash, t.TempDir())
 
 	// A mount without --keep leaves it kept, --keep=false does not.
@@ -218,7 +229,7 @@ func TestCacheVerbs(t *testing.T) {
 		}
 	}
 
-	verb(result{0, `removed shared, \S+ MiB\n`, ""}, "rm", hash)
+	verb(result{0, `removed shared, \S+ MiB\n`, ""}, "rm", hash[:12])
 	verb(result{1, "", "torrentfs: " + hash + ": nothing of it is in the cache\n"}, "rm", hash)
 	if left, err := filepath.Glob(filepath.Join(cacheDir, "*", hash+"*")); err != nil || len(left) > 0 {
 		t.Errorf("left behind: %v, %v", left, err)

@@ -40,10 +40,14 @@ The exit code is 0 when all is well, and 1 when something was damaged or could n
 			}
 			jobs, errs := checkAll(entries, dir.torrents())
 			if len(args) > 0 {
-				if jobs, err = checkSome(cmd.Context(), args, entries, dir.torrents()); err != nil {
+				if jobs, err = checkSome(cmd.Context(), args, entries, dir); err != nil {
 					return err
 				}
 				errs = nil
+			}
+			if len(entries) == 0 {
+				_, err = fmt.Fprintln(cmd.OutOrStdout(), emptyCache)
+				return err
 			}
 			ends := catchSignals(cmd.Context())
 			defer ends.stop()
@@ -77,9 +81,9 @@ func checkAll(entries []cache.Entry, known library) (checks []check, errs error)
 }
 
 // checkSome returns what is to be done for the torrents that args name.
-func checkSome(ctx context.Context, args []string, entries []cache.Entry, known library) (checks []check, err error) {
+func checkSome(ctx context.Context, args []string, entries []cache.Entry, dir storeDir) (checks []check, err error) {
 	for _, arg := range args {
-		s, err := parseCached(ctx, arg, known)
+		s, err := parseCached(ctx, arg, dir)
 		if err != nil {
 			return nil, err
 		}
