@@ -1,16 +1,39 @@
 package e2e
 
 import (
-	"fmt"
 	"path/filepath"
 	"testing"
 )
 
-// The settings of other clients that have them take and make encrypted connections alone.
+// demand is what another client demands of its connections.
+type demand int
+
+const (
+	anything  demand = iota // as the client comes
+	encrypted               // everything encrypted
+	greeting                // the handshake encrypted, what follows in plaintext
+)
+
+// transmissionEncrypts has transmission take and make encrypted connections alone.
 const transmissionEncrypts = 2
 
-var libtorrentEncrypts = map[string]any{
-	"out_enc_policy": 0, "in_enc_policy": 0, "allowed_enc_level": 2, "prefer_rc4": true, // forced, forced, RC4
+// libtorrentDemands are the settings with which libtorrent demands it.
+func libtorrentDemands(d demand) map[string]any {
+	const forced, plaintext, rc4 = 0, 1, 2
+	settings := map[string]any{"out_enc_policy": forced, "in_enc_policy": forced, "allowed_enc_level": rc4, "prefer_rc4": true}
+	switch d {
+	case anything:
+		return nil
+	case greeting:
+		settings["allowed_enc_level"] = plaintext
+	}
+	return settings
+}
+
+// aria2Demands are the flags with which aria2 demands it; it offers what is above the least, too.
+var aria2Demands = map[demand][]string{
+	encrypted: {"--bt-force-encryption=true", "--bt-require-crypto=true", "--bt-min-crypto-level=arc4"},
+	greeting:  {"--bt-require-crypto=true", "--bt-min-crypto-level=plain"},
 }
 
 // TestEncryptedSeeders mounts from clients that require encryption, and requires it of clients that don't.
@@ -45,7 +68,7 @@ func TestEncryptedSeeders(t *testing.T) {
 					} else {
 						s := seeding{}
 						if c.required {
-							s.settings = libtorrentEncrypts
+							s.settings = libtorrentDemands(encrypted)
 						}
 						addr = seedByLibtorrent(t, tt, s).addr()
 					}
@@ -53,43 +76,6 @@ func TestEncryptedSeeders(t *testing.T) {
 					output(t, "cmp", path, m.path(tt.name))
 				})
 			}
-		})
-	}
-}
-
-// TestEncryptedSeed has clients that require encryption download from `torrentfs seed`, and others when that requires it.
-func TestEncryptedSeed(t *testing.T) {
-	t.Parallel()
-	path := write(t, filepath.Join(t.TempDir(), "hidden.bin"), noise(42, 2<<20+5))
-	for _, c := range []struct {
-		policy   string
-		required bool // by the other client
-	}{{"allow", true}, {"require", false}, {"require", true}} {
-		t.Run(fmt.Sprintf("%s, required there %v", c.policy, c.required), func(t *testing.T) {
-			t.Parallel()
-			t.Run("transmission, dialled", func(t *testing.T) {
-				t.Parallel()
-				tt, dir := byTransmission(t, path, making{}), t.TempDir()
-				settings := map[string]any{"download-dir": dir}
-				if c.required {
-					settings["encryption"] = transmissionEncrypts
-				}
-				d := startTransmission(t, tt, 0, settings)
-				seedTorrent(t, tt, "--encryption", c.policy, "--peer", d.addr())
-				d.awaitAll(tt)
-				output(t, "cmp", path, filepath.Join(dir, tt.name))
-			})
-			t.Run("libtorrent, which dials", func(t *testing.T) {
-				t.Parallel()
-				tt, dir, port := byTransmission(t, path, making{}), t.TempDir(), freePort(t)
-				seedTorrent(t, tt, "--encryption", c.policy, "--listen", fmt.Sprintf("127.0.0.1:%d", port))
-				options := map[string]any{"torrent": tt.file, "folder": dir, "peer": []any{"127.0.0.1", port}}
-				if c.required {
-					options["settings"] = libtorrentEncrypts
-				}
-				outputOf(t, libtorrent(t, "fetch", options))
-				output(t, "cmp", path, filepath.Join(dir, tt.name))
-			})
 		})
 	}
 }
