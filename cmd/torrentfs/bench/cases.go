@@ -98,6 +98,11 @@ var cases = []Case{
 		Readers: []string{"torrentfs", "libtorrent"}, Limit: 20 * time.Second, measure: whole,
 	},
 	{
+		Name: "upload-seek", About: "the same swarm, half of the file in the cache: 64 KiB at random places of the rest, by turns while two libtorrents download what the mount has",
+		Size: 1 * gib, Piece: mib, Peers: []Peers{{4, 80 * ms, 8 * mB}},
+		Readers: []string{"torrentfs"}, Limit: time.Minute, measure: uploading(20, 3),
+	},
+	{
 		Name: "big-seek", About: "8 seeders at 40 ms RTT, 2 MB/s each, 8 MiB pieces (0.52 s a piece at best): 64 KiB at random places while a read-ahead runs",
 		Size: 1 * gib, Piece: 8 * mib, Peers: []Peers{{8, 40 * ms, 2 * mB}},
 		Readers: []string{"torrentfs", "btfs"}, Limit: 25 * time.Second, measure: seeking(12),

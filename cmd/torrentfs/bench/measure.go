@@ -19,15 +19,17 @@ type Sample struct {
 	Bytes    int64     `json:"bytes,omitempty"`            // delivered
 	Rate     float64   `json:"bytes_per_second,omitempty"` // from the mount being up, or the start of the download, to the last byte
 	Steady   float64   `json:"steady_bytes_per_second,omitempty"`
-	First    float64   `json:"first_byte_s,omitempty"`        // after the mount was up; a downloader's: its first verified piece
-	Up       float64   `json:"mount_s,omitempty"`             // from the start of the process to the mount being up
-	Seeks    []float64 `json:"seeks_s,omitempty"`             // each 64 KiB read at a random place
-	Start    float64   `json:"start_s,omitempty"`             // a player's, after the mount was up
-	Stalled  float64   `json:"stalled_s"`                     // a player's, in all
-	CPU      float64   `json:"cpu_s_per_gib,omitempty"`       // the reader's process
-	Caller   float64   `json:"caller_cpu_s_per_gib"`          // what the program reading from the mount used besides
-	Peak     int64     `json:"peak_bytes,omitempty"`          // resident memory
-	Overhead float64   `json:"downloaded_per_byte,omitempty"` // bytes the seeders sent over bytes delivered
+	First    float64   `json:"first_byte_s,omitempty"`              // after the mount was up; a downloader's: its first verified piece
+	Up       float64   `json:"mount_s,omitempty"`                   // from the start of the process to the mount being up
+	Seeks    []float64 `json:"seeks_s,omitempty"`                   // each 64 KiB read at a random place
+	Alone    []float64 `json:"seeks_alone_s,omitempty"`             // the same while nobody downloads from the mount
+	Upload   float64   `json:"uploaded_bytes_per_second,omitempty"` // by the mount meanwhile
+	Start    float64   `json:"start_s,omitempty"`                   // a player's, after the mount was up
+	Stalled  float64   `json:"stalled_s"`                           // a player's, in all
+	CPU      float64   `json:"cpu_s_per_gib,omitempty"`             // the reader's process
+	Caller   float64   `json:"caller_cpu_s_per_gib"`                // what the program reading from the mount used besides
+	Peak     int64     `json:"peak_bytes,omitempty"`                // resident memory
+	Overhead float64   `json:"downloaded_per_byte,omitempty"`       // bytes the seeders sent over bytes delivered
 	Again    float64   `json:"again_bytes_per_second,omitempty"`
 	Local    float64   `json:"local_bytes_per_second,omitempty"` // a local file read again
 	Plain    float64   `json:"plain_bytes_per_second,omitempty"` // a file on the same disk that has to come from there too

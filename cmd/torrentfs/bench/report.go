@@ -72,6 +72,17 @@ func (r *Row) seek(q float64) (float64, bool) {
 	return quantile(v, q)
 }
 
+// slowdown is a quantile over the seeks while the mount uploads, over that of those while it does not.
+func (r *Row) slowdown(q float64) (float64, bool) {
+	var alone []float64
+	for _, s := range r.Runs {
+		alone = append(alone, s.Alone...)
+	}
+	without, ok := quantile(alone, q)
+	with, _ := r.seek(q)
+	return with / max(without, 1e-9), ok
+}
+
 // ratio is the median over the rounds of f of a over f of b.
 func ratio(a, b *Row, f func(Sample) float64) (float64, bool) {
 	if a == nil || b == nil {
@@ -150,6 +161,11 @@ var columns = []column{
 	figure("1st byte, s", "%.3f", 1, first),
 	seekFigure("seek p50, s", 0.5),
 	seekFigure("p95", 0.95),
+	{"p95, x without upload", func(_ *Result, row *Row) (string, bool) {
+		v, ok := row.slowdown(0.95)
+		return fmt.Sprintf("%.2f", v), ok
+	}},
+	figure("upload, MB/s", "%.1f", mB, func(s Sample) float64 { return s.Upload }),
 	{"seeks", func(_ *Result, row *Row) (string, bool) {
 		n := 0
 		for _, s := range row.Runs {

@@ -73,6 +73,7 @@ var targets = []target{
 	atMost("wan-seek", "seek p95: 0.4 s", 0.4, ownSeek(0.95)),
 	atLeast("far", "rate, x the link: 0.9", 0.9, share),
 	atMost("far", "downloaded over delivered: 1.02", 1.02, own(overhead, false)),
+	atMost("upload-seek", "seek p95, x that without upload: 1.5", 1.5, func(_ *Report, _ *Result, row *Row) (float64, bool) { return row.slowdown(0.95) }),
 	atMost("big-seek", "first byte: 0.8 s", 0.8, own(first, false)),
 	atMost("big-seek", "seek p50: 0.75 s", 0.75, ownSeek(0.5)),
 	atMost("big-seek", "seek p95: 1.0 s", 1.0, ownSeek(0.95)),
