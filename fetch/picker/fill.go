@@ -103,7 +103,8 @@ func (p *Picker) firstBlocks(now time.Duration) int {
 		waiting += len(pc.blocks)
 	}
 	waiting = min(waiting, int(p.hedges.tokens/2/BlockSize))
-	return max((waiting+len(p.peers)-1)/max(len(p.peers), 1), 2*firstBlocks)
+	peers := max(len(p.peers)+p.coming.by(now), 1)
+	return max((waiting+peers-1)/peers, 2*firstBlocks)
 }
 
 // fill gives free blocks to the peers that have room, one at a time, each time to the peer that would finish it first. If
@@ -116,6 +117,9 @@ func (p *Picker) fill(now time.Duration) time.Duration {
 	}
 	first := p.firstBlocks(now)
 	ready, wake := p.ready(first, now)
+	if p.coming.by(now) > 0 {
+		wake = earlier(wake, p.coming.until)
+	}
 	if !ready || !p.line.room(now) {
 		return wake
 	}

@@ -49,7 +49,7 @@ func (p *Picker) hedge(now time.Duration) (wake time.Duration) {
 		if pc.class > Ahead || pc.class == Ahead && pc.deadline > now+hedgeAhead*fastest {
 			break
 		}
-		if pc.free > 0 || pc.sole != nil {
+		if pc.free > 1 || pc.sole != nil { // one is left for the fastest until it has room
 			continue
 		}
 		if fastest == 0 {

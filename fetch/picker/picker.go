@@ -49,6 +49,7 @@ type Picker struct {
 	neighbours int            // peers that claim
 	vain       int            // their claims that came to nothing, less those that came true
 	salt       uint64
+	coming     coming
 	line       line
 	typical    typical
 	outlook    outlook

@@ -63,6 +63,15 @@ var (
 	ten   = swarmOf(2*mib, same(10, slow3))
 )
 
+// apart is the ten, of which each is there some time after the one before it.
+func apart(by func(i int) time.Duration) swarmSpec {
+	all := same(10, slow3)
+	for i := range all {
+		all[i].join = by(i)
+	}
+	return swarmOf(2*mib, all)
+}
+
 // struck is the ten, to three of which something happens.
 func struck(happens func(*peerSpec)) swarmSpec {
 	three := same(3, slow3)
@@ -109,6 +118,10 @@ var targets = []simCase{
 	{name: "mixed-seek", about: "the same: 64 KiB anywhere", spec: mixed, run: seeking(100)},
 	{name: "play", about: "10 peers, 120 ms, 0.3 MB/s, 2 MiB pieces: a player at 1.25 MB/s", spec: ten,
 		run: playing(playRate, playFor), limit: limits{start: 1400 * ms, plays: true}},
+	{name: "play-first", about: "the same; one is there 15 ms before the others", spec: apart(func(i int) time.Duration { return min(time.Duration(i), 1) * 15 * ms }),
+		run: playing(playRate, playFor), limit: limits{start: 1400 * ms, plays: true}},
+	{name: "play-apart", about: "the same; each is there 50 ms after the one before it", spec: apart(func(i int) time.Duration { return time.Duration(i) * 50 * ms }),
+		run: playing(playRate, playFor), limit: limits{start: 1700 * ms, plays: true}},
 	{name: "play-die", about: "the same; after 3 s three of the ten die", spec: struck(func(p *peerSpec) { p.dies = 3 * time.Second }),
 		run: playing(playRate, playFor), limit: limits{start: 1400 * ms, plays: true}},
 	{name: "play-silent", about: "the same; after 3 s three fall silent", spec: struck(func(p *peerSpec) { p.silent = 3 * time.Second }),

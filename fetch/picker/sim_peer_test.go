@@ -66,6 +66,18 @@ func (s *simPeer) able() {
 	s.adds = can
 }
 
+// expect tells the picker of the peers that are being dialled, as package swarm does: to connect took so long.
+func (w *world) expect(took time.Duration) {
+	slack := took/4 + 20*time.Millisecond
+	n := 0
+	for i := range w.spec.peers {
+		if at := w.spec.peers[i].join; at > w.now && at <= w.now+slack {
+			n++
+		}
+	}
+	w.p.Expect(n, w.now+slack)
+}
+
 // join connects a peer.
 func (w *world) join(spec *peerSpec) {
 	s := &simPeer{w: w, spec: spec, id: w.next, rate: spec.rate, choking: true, pending: make(map[Request]*simBuild)}
@@ -74,6 +86,7 @@ func (w *world) join(spec *peerSpec) {
 	w.next++
 	w.peers[s.id] = s
 	w.p.AddPeer(s.id, spec.rtt+exp(s.path, spec.jitter))
+	w.expect(2 * spec.rtt)
 	w.p.SetBits(s.id, spec.have, spec.have == nil)
 	if spec.reqq > 0 {
 		w.p.SetQueue(s.id, spec.reqq)

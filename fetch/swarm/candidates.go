@@ -44,6 +44,7 @@ type candidate struct {
 	rtt       time.Duration // of the latest handshake; 0 unknown
 	member    *member       // connected
 	dialling  bool
+	dialled   time.Duration // when that began
 	failures  int
 	last      time.Duration // when a connection ended or did not come to be
 	notBefore time.Duration
@@ -301,7 +302,7 @@ func (l *loop) dial() {
 		if c == nil || l.cfg.Room != nil && !l.cfg.Room() {
 			return
 		}
-		c.dialling = true
+		c.dialling, c.dialled = true, l.now
 		l.pool.dials++
 		guess := c.hearsay()
 		if guess {
@@ -324,12 +325,26 @@ func (l *loop) dial() {
 				}
 				l.pool.believe(c)
 				l.join(conn, c)
+				n, until := l.pool.coming(l.now-c.dialled, l.now)
+				l.members.picker.Expect(n, until)
 			})
 			if !known && conn != nil {
 				conn.Close()
 			}
 		}()
 	}
+}
+
+// coming is how many of the peers that are being dialled should be here soon, and until when, if they take little longer
+// than one that took so long.
+func (p *candidates) coming(took, now time.Duration) (n int, until time.Duration) {
+	slack := took/4 + 20*time.Millisecond
+	for _, c := range p.byAddr {
+		if c.dialling && now-c.dialled < took+slack {
+			n++
+		}
+	}
+	return n, now + slack
 }
 
 // resume takes a connection in as if it had been dialled.

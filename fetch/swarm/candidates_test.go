@@ -364,3 +364,17 @@ func TestRoom(t *testing.T) {
 		}
 	})
 }
+
+// TestComing counts the peers that may follow one whose dial took 200 ms: those whose dials are not much older.
+func TestComing(t *testing.T) {
+	const now, took = time.Second, 200 * time.Millisecond
+	p := newCandidates()
+	for n, age := range []time.Duration{0, 10, 200, 269, 270, 900} { // ms
+		c := &candidate{addr: addr4(40, 0, n), source: byTracker, dialling: true, dialled: now - age*time.Millisecond}
+		p.add(c)
+	}
+	p.add(&candidate{addr: addr4(40, 1, 0), source: byTracker, dialled: now}) // it was, and is no more
+	if n, until := p.coming(took, now); n != 4 || until != now+70*time.Millisecond {
+		t.Errorf("%d until %v, want 4 until %v", n, until, now+70*time.Millisecond)
+	}
+}
