@@ -19,7 +19,12 @@ import (
 const lifetime = time.Minute
 
 // pipeline is how many parts a peer that delivers is asked for at once: one alone would cost a round trip for every 16 KiB.
-const pipeline = 16
+// firstDepth is how many one is asked for that has not delivered yet, so that most info dictionaries come in one round
+// trip. What it keeps waiting is asked of others as soon as they have nothing else to do.
+const (
+	pipeline   = 16
+	firstDepth = 8
+)
 
 // maxFrame bounds a message in bytes: bitfields of the largest torrents fit.
 const maxFrame = 1 << 20
@@ -37,7 +42,7 @@ func (f *Fetcher) ask(ctx context.Context, s *source) error {
 	}
 	interrupted := make(chan struct{})
 	stop := context.AfterFunc(ctx, func() { _ = nc.SetDeadline(time.Unix(1, 0)); close(interrupted) })
-	c := &conversation{f: f, s: s, nc: nc, depth: 1, asked: make(map[int]bool), until: time.Now().Add(lifetime)}
+	c := &conversation{f: f, s: s, nc: nc, depth: firstDepth, asked: make(map[int]bool), until: time.Now().Add(lifetime)}
 	f.mu.Lock()
 	f.talks[c] = struct{}{}
 	f.mu.Unlock()
