@@ -56,7 +56,11 @@ func (c *Client) discover(t *metainfo.Torrent, peers, linked []string, l listene
 	d := &discovery{client: c, cancel: cancel, to: l}
 	d.wg.Go(func() { d.resolve(ctx, byHand, peers) })
 	d.wg.Go(func() { d.resolve(ctx, byLink, linked) })
-	if tiers := c.usable(t.Trackers); len(tiers) > 0 {
+	tiers := c.usable(t.Trackers)
+	if c.sockets.Proxied() && len(tiers)+len(peers)+len(linked) == 0 {
+		c.log.Warn("no peers will be found: they are given by --peer or by http trackers, which go through the proxy", "torrent", t.Name)
+	}
+	if len(tiers) > 0 {
 		d.announcer = tracker.NewAnnouncer(c.trackers, tiers,
 			func() tracker.Request { return d.listener().report() },
 			func(_ string, addrs []netip.AddrPort) { d.listener().AddPeers(byTracker, addrs) }, c.log)

@@ -36,6 +36,24 @@ func (r *resolution) report() tracker.Request {
 // short implements listener: until the metadata is there, no number of peers is enough.
 func (r *resolution) short() bool { return true }
 
+// CanResolve says whether there is any way to the metadata of a magnet link; peers are addresses known by hand. The error
+// says why there is none, and what would be one.
+func (c *Client) CanResolve(m metainfo.Magnet, peers []string) error {
+	named := len(peers) + len(m.Peers) + len(m.Sources)
+	if len(m.Trackers) > 0 {
+		named += len(c.usable([][]string{m.Trackers}))
+	}
+	switch local := !c.cfg.NoLSD && c.port() != 0; {
+	case named > 0 || !c.cfg.NoDHT || local:
+		return nil
+	case c.sockets.Proxied() && len(m.Trackers) > 0 && !c.cfg.NoTrackers:
+		return errors.New("its trackers are asked by UDP, which does not go through the proxy, nor does the DHT; a --peer, or a link with an http tracker, would be a way")
+	case c.sockets.Proxied():
+		return errors.New("it names no tracker and no peer, and the DHT does not go through the proxy; a --peer would be a way")
+	}
+	return errors.New("no tracker, no peer, and the flags rule out the rest")
+}
+
 // Resolve gets the metadata of a magnet link from its peers (BEP 9) and, beside them, from the links that it names. peers
 // are addresses known by hand; progress, if any, is called now and then. The discovery that it started goes on for Add,
 // and so do the connections that it made. It ends with ctx.

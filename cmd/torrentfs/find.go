@@ -29,9 +29,8 @@ func (f *finder) find(ctx context.Context, s source, progress func(metadata.Prog
 	if s.kind == torrentURL {
 		return f.download(ctx, s.arg)
 	}
-	if !f.anyWay(s.magnet) {
-		return nil, fmt.Errorf("%s: there is nobody to ask what it is: no tracker, no peer, and the flags rule out the rest",
-			printable(s.arg))
+	if err := f.client.CanResolve(s.magnet, f.flags.peers); err != nil {
+		return nil, fmt.Errorf("%s: there is nobody to ask what it is: %w", printable(s.arg), err)
 	}
 	var last metadata.Progress
 	t, err := f.client.Resolve(ctx, s.magnet, f.flags.peers, func(p metadata.Progress) {
@@ -47,13 +46,6 @@ func (f *finder) find(ctx context.Context, s source, progress func(metadata.Prog
 	}
 	f.remember(t, "")
 	return t, nil
-}
-
-// anyWay says whether there is a way to peers that may know a torrent.
-func (f *finder) anyWay(m metainfo.Magnet) bool {
-	proxied := f.flags.proxy.url != nil
-	return !f.flags.noDHT && !proxied || !f.flags.noLSD && !proxied || len(m.Trackers) > 0 && !f.flags.noTrackers ||
-		len(f.flags.peers)+len(m.Peers)+len(m.Sources) > 0
 }
 
 // download gets a .torrent file, or, when that fails, the one that was had from the same place before.

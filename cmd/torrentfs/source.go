@@ -87,6 +87,9 @@ func parseSources(args []string, known library, again func(arg, first string)) (
 	first := make(map[metainfo.Hash]string)
 	for _, arg := range args {
 		s, err := parseSource(arg, known)
+		if err != nil && len(args) > 1 && s.kind == magnetLink { // other errors name it
+			err = fmt.Errorf("%s: %w", cut(printable(arg), 70), err)
+		}
 		if err != nil {
 			return nil, err
 		}
