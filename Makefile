@@ -6,6 +6,7 @@ E2E      := ./cmd/torrentfs/e2e
 FUZZTIME ?= 1m
 KILLS    ?= 1000
 SOAK     ?= 10m
+RACK     ?= 256
 
 .PHONY: help build vet lint unit e2e test demo bench microbench fuzz faults soak kills nat bounds setup clean
 .NOTPARALLEL:
@@ -69,6 +70,12 @@ nat:            ## mount behind a NAT until the mount finds out that nobody reac
 
 bounds:         ## read 2 GiB through 64 MiB of memory and 256 MiB of disk, watching both
 	TORRENTFS_E2E_LONG=1 $(GO) test -count=1 -v -run '^TestBounds$$' $(E2E)
+
+rack:           ## eight mounts read RACK MiB from one slow seeder, which is to send little more than one copy
+	TORRENTFS_E2E_RACK=$(RACK) $(GO) test -count=1 -timeout 0 -v -run '^TestRack$$' $(E2E)
+
+share:          ## what sharing gives and costs, beside libtorrent
+	TORRENTFS_E2E_SHARE=1 $(GO) test -count=1 -timeout 0 -v -run '^TestShare' $(E2E)
 
 clean:          ## remove what was built
 	rm -rf bin

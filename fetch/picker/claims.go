@@ -10,7 +10,10 @@ import "time"
 const (
 	claimTerm     = 2500 * time.Millisecond // that a claim is good for, unless it is said again
 	claimSlack    = time.Second
-	claimLead     = 20 * time.Millisecond // of who a piece falls to that nobody claims
+	claimLead     = 20 * time.Millisecond // of who a piece falls to that a reader waits for and nobody claims
+	turnLead      = 50 * time.Millisecond // the same of a piece read ahead, for each place in the order of turns
+	claimQueue    = 2 * time.Second       // of a seed's work: with more in flight there, no more is claimed
+	spreadOver    = 4                     // times as many of the next pieces as there are claimants are looked at
 	claimPatience = 5 * time.Second       // of a reader, at most
 	leastCredit   = -3                    // claims that came to nothing, before a peer's are ignored
 	mostCredit    = 3
@@ -53,6 +56,9 @@ func (p *Picker) Claim(id int, pieces []int, all bool, now time.Duration) {
 // unclaim ends a claim.
 func (p *Picker) unclaim(index int) {
 	delete(p.claims, index)
+	if pc := p.pieces[index]; pc != nil {
+		pc.unclaimedAt = 0
+	}
 	p.changed()
 }
 
@@ -86,18 +92,18 @@ func (p *Picker) binds(c *claim, now time.Duration) bool {
 	return now-c.by.claimedAt < claimTerm && !c.by.choked && c.by.credit > least
 }
 
-// deferred reports whether a piece is left to a peer that claims it.
+// deferred reports whether a piece is left to peers that claim it, or that claim pieces and have it.
 func (p *Picker) deferred(pc *piece, now time.Duration) bool {
 	if p.neighbours == 0 || pc.sole != nil {
 		return false
 	}
 	if pc.holders > 0 {
-		return p.near(pc, now)
+		return p.near(pc, now) && !(pc.class == Blocked && now-pc.blockedAt > p.patience(pc))
 	}
 	c := p.claims[pc.index]
 	if c == nil {
 		// All that read the same come to it at the same moment: one goes first.
-		return pc.class == Blocked && now-pc.blockedAt < claimLead && pc.free == len(pc.blocks) && !p.ours(pc.index, now)
+		return pc.class == Blocked && now-pc.blockedAt < claimLead && !pc.begun && p.place(pc.index, now) > 0
 	}
 	lapsed := now-c.by.claimedAt >= claimTerm
 	if lapsed || pc.class == Blocked && now-max(c.since, pc.blockedAt) > p.patience(pc) {
@@ -123,7 +129,7 @@ func (p *Picker) patience(pc *piece) time.Duration {
 func (p *Picker) seeds() (rate float64) {
 	for _, x := range p.peers {
 		if x.all && !x.choked && !x.stalled {
-			rate += p.pace(x)
+			rate += p.sustained(x)
 		}
 	}
 	return rate
@@ -134,50 +140,56 @@ func (p *Picker) near(pc *piece, now time.Duration) bool {
 	rate := 0.0
 	for _, x := range p.peers {
 		if x.neighbour && !x.all && x.serves(pc.index) && !x.stalled && !x.mute(now) {
-			rate += p.pace(x)
+			rate += p.sustained(x)
 		}
 	}
 	return rate > 0 && rate >= p.seeds()/2
 }
 
-// spread finds, for a peer that has everything, one of the next pieces that nobody has begun, from the i-th on: not the
-// first, which all that read the same would take, but the first that falls to us.
-func (p *Picker) spread(i int, now time.Duration) *piece {
-	active := 0
-	for _, x := range p.peers {
-		if x.active(now) {
-			active++
-		}
-	}
-	best, seen := p.open[i], 0
+// turn finds, for a peer that has everything, one of the next pieces that only such peers have, from the i-th on: one that we
+// have begun, or else the one that we come to first in the order of turns. It is nil while others' turn is first, or the
+// peer has enough to do.
+func (p *Picker) turn(x *peer, i int, now time.Duration) (best *piece) {
+	laden := x.steady.known() && float64(x.outstanding) > x.steady.rate()*claimQueue.Seconds()
+	class, seen, first := p.open[i].class, 0, 0
 	for _, pc := range p.open[i:] {
-		if pc.class != best.class || seen > 4*(active+1) {
+		if pc.class != class || seen >= spreadOver*(p.neighbours+1) {
 			break
 		}
-		if pc.holders > 0 || pc.free < len(pc.blocks) || pc.sole != nil || p.deferred(pc, now) {
+		if pc.holders > 0 || pc.sole != nil || p.deferred(pc, now) {
 			continue
 		}
-		if p.ours(pc.index, now) {
+		if pc.begun {
 			return pc
 		}
-		seen++
+		if seen++; laden || best != nil && first == 0 {
+			continue
+		}
+		if pc.unclaimedAt == 0 {
+			pc.unclaimedAt = now
+		}
+		place := p.place(pc.index, now)
+		if now-pc.unclaimedAt >= time.Duration(place)*turnLead && (best == nil || place < first) {
+			best, first = pc, place
+		}
 	}
 	return best
 }
 
-// active reports whether a peer has claimed anything of late.
+// active reports whether a peer has claimed anything of late, or is new, and so may be about to.
 func (x *peer) active(now time.Duration) bool {
-	return x.neighbour && x.claimedAt > 0 && now-x.claimedAt < claimTerm
+	return x.neighbour && !x.choked && x.credit > leastCredit && now-x.claimedAt < claimTerm
 }
 
-// ours reports whether a piece falls to us among all that claim pieces. Each of them finds the same.
-func (p *Picker) ours(index int, now time.Duration) bool {
+// place is ours in the order of turns at a piece, which is by lot: how many of those that claim pieces precede us. Each of
+// them finds the same order.
+func (p *Picker) place(index int, now time.Duration) (n int) {
 	for _, x := range p.peers {
 		if x.active(now) && p.precedes(x, index) {
-			return false
+			n++
 		}
 	}
-	return true
+	return n
 }
 
 // precedes reports whether a peer's claim of a piece counts more than ours.
@@ -197,9 +209,9 @@ func lot(index int, salt uint64) uint64 {
 }
 
 // Neighbour says that a peer claims what it fetches from seeds. Its salt, and ours, are what both know of each other.
-func (p *Picker) Neighbour(id int, salt uint64) {
+func (p *Picker) Neighbour(id int, salt uint64, now time.Duration) {
 	if x := p.byID[id]; x != nil && !x.neighbour {
-		x.neighbour, x.salt = true, salt
+		x.neighbour, x.salt, x.claimedAt = true, salt, now
 		p.neighbours++
 		p.changed()
 	}
@@ -214,10 +226,25 @@ func (p *Picker) Unshared(index int) bool {
 	return pc != nil && pc.holders == 0
 }
 
-// Fetching reports whether blocks of a piece are in flight.
-func (p *Picker) Fetching(index int) bool {
+// Pursued reports whether a piece that only peers with everything have was begun, and is gone on with.
+func (p *Picker) Pursued(index int) bool {
 	pc := p.pieces[index]
-	return pc != nil && pc.free < pc.left
+	return pc != nil && pc.begun && pc.holders == 0 && (pc.free < pc.left || p.seeds() > 0)
+}
+
+// spareSeeds takes back what was asked of peers that have everything and is to be had from a peer that has claimed it too, and
+// has it now.
+func (p *Picker) spareSeeds(now time.Duration) {
+	if !p.gained {
+		return
+	}
+	p.gained = false
+	for _, pc := range p.order {
+		if pc.begun && pc.holders > 0 && p.deferred(pc, now) {
+			pc.begun = false
+			p.recall(pc, func(x *peer) bool { return x.all })
+		}
+	}
 }
 
 // Yield takes back all requests for a piece, for the sake of a peer that claims it too. It stays wanted.
@@ -226,10 +253,18 @@ func (p *Picker) Yield(index int) {
 	if pc == nil {
 		return
 	}
+	pc.begun = false
+	p.recall(pc, func(*peer) bool { return true })
+}
+
+// recall takes back the requests for a piece that were made to some peers.
+func (p *Picker) recall(pc *piece, from func(x *peer) bool) {
 	for i := range pc.blocks {
-		for f := pc.blocks[i].flights[0]; f != nil; f = pc.blocks[i].flights[0] {
-			p.cancel(f)
-			p.lose(f)
+		for _, f := range pc.blocks[i].flights {
+			if f != nil && from(f.peer) {
+				p.cancel(f)
+				p.lose(f)
+			}
 		}
 	}
 }

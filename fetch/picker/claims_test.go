@@ -16,7 +16,7 @@ func pair(class Class) *Picker {
 	p.SetChoked(1, false)
 	p.AddPeer(2, time.Millisecond)
 	p.SetChoked(2, false)
-	p.Neighbour(2, 2)
+	p.Neighbour(2, 2, 0)
 	for i := range 8 {
 		p.Want(i, class, time.Duration(i))
 	}
@@ -145,13 +145,13 @@ func TestClaimantsSpread(t *testing.T) {
 func TestYield(t *testing.T) {
 	const now = time.Second
 	p := pair(Blocked)
-	if got := asked(p, 1, now); !got[0] || !p.Fetching(0) || !p.Unshared(0) {
+	if got := asked(p, 1, now); !got[0] || !p.Pursued(0) || !p.Unshared(0) {
 		t.Fatalf("asked for %v", got)
 	}
 	p.Yield(0)
 	p.Claim(2, []int{0}, false, now)
 	requests, cancels, _ := p.Step(now)
-	if len(cancels) == 0 || p.Fetching(0) {
+	if len(cancels) == 0 || p.Pursued(0) {
 		t.Errorf("%d cancels", len(cancels))
 	}
 	for _, r := range requests {
@@ -175,7 +175,7 @@ func TestStrangersClaimInVain(t *testing.T) {
 		id := 2 + i
 		p.AddPeer(id, time.Millisecond)
 		p.SetChoked(id, false)
-		p.Neighbour(id, uint64(id))
+		p.Neighbour(id, uint64(id), now)
 		p.Claim(id, []int{i}, true, now)
 		p.Want(i, Blocked, now)
 		now += claimLead
@@ -190,5 +190,138 @@ func TestStrangersClaimInVain(t *testing.T) {
 	}
 	if waits == 0 || waits > mostVain {
 		t.Errorf("a reader waited for %d of %d strangers", waits, strangers)
+	}
+}
+
+// Of pieces that nobody claims, one that was begun is gone on with before another is begun, and none is while the seed has
+// enough to do.
+func TestBegunPiecesComeFirst(t *testing.T) {
+	const now = time.Second
+	p := pair(Ahead)
+	p.Claim(2, nil, true, now) // it is at work
+	x := p.byID[1]
+	turn := func(now time.Duration) int {
+		if pc := p.turn(x, 0, now); pc != nil {
+			return pc.index
+		}
+		return -1
+	}
+	first := turn(now)
+	if first < 0 || p.place(first, now) > 0 {
+		t.Fatalf("begins with piece %d", first)
+	}
+	p.pieces[7].begun = true
+	if got := turn(now); got != 7 {
+		t.Errorf("piece %d comes before the one that was begun", got)
+	}
+	p.pieces[7].begun = false
+	x.steady.add(BlockSize, time.Second) // 16 KiB a second
+	x.outstanding = 3 * BlockSize
+	if got := turn(now); got >= 0 {
+		t.Errorf("piece %d was begun at a seed that has work for three seconds", got)
+	}
+}
+
+// A piece that falls to a neighbour is left to it for a moment, not for ever.
+func TestTurnsPass(t *testing.T) {
+	const now = time.Second
+	p := pair(Ahead)
+	for i := range 8 {
+		if !p.precedes(p.byID[2], i) {
+			p.Drop(i)
+		}
+	}
+	p.Claim(2, nil, true, now)
+	at, index := now, p.open[0].index
+	if pc := p.turn(p.byID[1], 0, at); pc != nil {
+		t.Fatalf("piece %d is the neighbour's to begin", pc.index)
+	}
+	at += turnLead
+	if pc := p.turn(p.byID[1], 0, at); pc == nil || pc.index != index {
+		t.Errorf("nobody begins piece %d", index)
+	}
+	p.Claim(2, []int{index}, true, at)
+	p.Claim(2, nil, true, at) // and gives it up again
+	if pc := p.turn(p.byID[1], 0, at); pc != nil && pc.index == index {
+		t.Errorf("no turns at piece %d any more", index)
+	}
+}
+
+// A seed that sends in bursts is not taken for as fast as they are: what neighbours have is had from them, and what was asked
+// of the seed is taken back.
+func TestNeighboursBeforeSeeds(t *testing.T) {
+	now := time.Second
+	p := pair(Ahead)
+	asked(p, 1, now)
+	seed, neighbour := p.byID[1], p.byID[2]
+	for range 10 {
+		for range 10 {
+			seed.steady.add(BlockSize, 0)
+			neighbour.steady.add(BlockSize, 20*time.Millisecond)
+		}
+		seed.steady.add(BlockSize, 500*time.Millisecond)
+	}
+	seed.lately, neighbour.lately = 100*mib, mib
+	var held int
+	for _, pc := range p.order {
+		if pc.begun {
+			held = pc.index
+		}
+	}
+	p.AddHave(2, held, 16)
+	_, cancels, _ := p.Step(now)
+	if len(cancels) == 0 {
+		t.Error("nothing was taken back from the seed")
+	}
+	for _, c := range cancels {
+		if c.Peer != 1 || c.Piece != held {
+			t.Errorf("%+v was taken back", c)
+		}
+	}
+	for i := range p.pieces[held].blocks {
+		if p.pieces[held].blocks[i].flightOf(seed) != nil {
+			t.Errorf("block %d is still asked of the seed", i)
+		}
+	}
+	// But no reader waits for ever for what a neighbour says it has.
+	p.Want(held, Blocked, now)
+	if !p.deferred(p.pieces[held], now) {
+		t.Error("not left to the neighbour that has it")
+	}
+	if p.deferred(p.pieces[held], now+claimPatience+1) {
+		t.Error("left to the neighbour for longer than a reader's patience")
+	}
+}
+
+// A peer that was away for long is soon as fast again as it is.
+func TestSteadyRate(t *testing.T) {
+	var s steady
+	for range 100 {
+		s.add(BlockSize, 10*time.Millisecond)
+	}
+	if r := s.rate(); !s.known() || r < 99*BlockSize || r > 101*BlockSize {
+		t.Fatalf("%.0f bytes a second", r)
+	}
+	s.add(BlockSize, time.Hour)
+	for range 200 {
+		s.add(BlockSize, 10*time.Millisecond)
+	}
+	if r := s.rate(); r < 60*BlockSize {
+		t.Errorf("%.0f bytes a second", r)
+	}
+}
+
+// Neighbours that are new, however many, hold a reader up for a moment at most.
+func TestNewcomersDoNotDelay(t *testing.T) {
+	now := time.Second
+	p := pair(Blocked)
+	for id := 3; id < 30; id++ {
+		p.AddPeer(id, time.Millisecond)
+		p.SetChoked(id, false)
+		p.Neighbour(id, uint64(id), now)
+	}
+	p.pieces[0].blockedAt = now
+	if got := asked(p, 1, now+claimLead); !got[0] {
+		t.Errorf("the seed was asked for %v, not for what a reader waits for", got)
 	}
 }

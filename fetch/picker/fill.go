@@ -231,8 +231,11 @@ func (p *Picker) choose(s *prospect, now time.Duration) (pc *piece, block int, l
 			passed += pc.free
 			continue
 		}
-		if p.neighbours > 0 && x.all && pc.class > Blocked && pc.holders == 0 && pc.free == len(pc.blocks) {
-			pc, left = p.spread(i, now), 0
+		if p.neighbours > 0 && x.all && pc.class > Blocked && pc.holders == 0 && !pc.begun {
+			if pc = p.turn(x, i, now); pc == nil {
+				return nil, 0, false
+			}
+			left = 0
 		}
 		return pc, pc.nthFree(left), false
 	}

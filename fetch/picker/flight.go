@@ -31,6 +31,7 @@ func (p *Picker) assign(x *peer, pc *piece, i int, now time.Duration) {
 	} else {
 		b.flights[1] = f
 	}
+	pc.begun = pc.begun || x.all
 	p.line.outstanding += f.length
 	if x.push(f, p.pace(x), now); x.head == f {
 		p.stallAt = earlier(p.stallAt, x.stallsAt())

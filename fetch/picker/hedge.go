@@ -64,6 +64,7 @@ func (p *Picker) hedge(now time.Duration) (wake time.Duration) {
 // hedgePiece hedges a piece's blocks, those for which it is worth it, and returns when it may become so for the others. No
 // peer answers sooner than fastest.
 func (p *Picker) hedgePiece(pc *piece, fastest, now time.Duration) (wake time.Duration) {
+	near := p.deferred(pc, now) // peers that have everything are spared
 	for i := range pc.blocks {
 		b := &pc.blocks[i]
 		f, wait := b.latest(now)
@@ -73,7 +74,7 @@ func (p *Picker) hedgePiece(pc *piece, fastest, now time.Duration) (wake time.Du
 		// If the owner stays silent, its wait grows with the time since it was due.
 		again := now + max(hedgeLeast, fastest/2)
 		if worth(wait, fastest) {
-			if z := p.outlook.best(pc, b); z == nil {
+			if z := p.outlook.best(pc, b, near); z == nil {
 				again = now + patience
 			} else if worth(wait, seconds(z.finish)) && p.hedges.take(f.length) {
 				if b.flights[1] != nil {
@@ -122,12 +123,13 @@ func (o *outlook) fastest() time.Duration {
 }
 
 // best is the peer that would deliver a block of a piece first, of those that it is not asked of, whether their pipe is
-// full or not, unless nothing is known of them and they have their first blocks.
-func (o *outlook) best(pc *piece, b *block) (best *prospect) {
+// full or not, unless nothing is known of them and they have their first blocks. With near, who has every piece is not among
+// them.
+func (o *outlook) best(pc *piece, b *block, near bool) (best *prospect) {
 	for i := range o.prospects {
 		s := &o.prospects[i]
 		x := s.peer
-		if best != nil && s.finish >= best.finish || x.stalled || x.flights >= x.queue || !x.serves(pc.index) ||
+		if best != nil && s.finish >= best.finish || x.stalled || x.flights >= x.queue || !x.serves(pc.index) || near && x.all ||
 			x.rate.value() == 0 && x.flights >= firstBlocks || b.flightOf(x) != nil {
 			continue
 		}

@@ -105,6 +105,7 @@ func (p *Picker) AddHave(id, index, n int) {
 	p.fulfilled(x, index)
 	if pc := p.pieces[index]; pc != nil {
 		pc.holders++
+		p.gained = p.gained || x.neighbour && pc.begun
 		p.changed()
 	}
 }

@@ -47,6 +47,7 @@ type Picker struct {
 
 	claims     map[int]*claim // by piece
 	neighbours int            // peers that claim
+	gained     bool           // one of them has a piece now that we have begun
 	vain       int            // their claims that came to nothing, less those that came true
 	salt       uint64
 	coming     coming
@@ -80,6 +81,7 @@ func (p *Picker) Step(now time.Duration) (requests, cancels []Request, wake time
 	p.requests = p.requests[:0]
 	p.typical.update(p.peers, now)
 	p.expire(now)
+	p.spareSeeds(now)
 	wake = p.fill(now)
 	wake = earlier(wake, p.hedge(now))
 	wake = earlier(wake, p.stallAt)

@@ -8,16 +8,18 @@ import (
 
 // piece is an active piece: one that was wanted and is not complete.
 type piece struct {
-	index     int
-	class     Class
-	deadline  time.Duration
-	blockedAt time.Duration // when a reader began to wait for it
-	blocks    []block
-	free      int   // blocks neither here nor in flight
-	left      int   // blocks not here
-	first     int   // no block before this one is free
-	holders   int   // peers that have this piece but not all
-	sole      *peer // if not nil, only this peer may deliver it: the piece failed its hash and the liar is to be found
+	index       int
+	class       Class
+	deadline    time.Duration
+	blockedAt   time.Duration // when a reader began to wait for it
+	blocks      []block
+	free        int           // blocks neither here nor in flight
+	left        int           // blocks not here
+	first       int           // no block before this one is free
+	holders     int           // peers that have this piece but not all
+	begun       bool          // blocks of it were asked of peers that have all
+	unclaimedAt time.Duration // when it was first looked at while nobody claimed it; 0 not yet
+	sole        *peer         // if not nil, only this peer may deliver it: the piece failed its hash and the liar is to be found
 }
 
 // block is free (no flight, not here), in flight at one or two peers, or here.

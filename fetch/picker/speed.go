@@ -73,7 +73,38 @@ type speed struct {
 	deliveredAt time.Duration // when a block came last, or the first was asked for after a pause
 	cleanAt     time.Duration // what came later was asked for later
 	idleAt      time.Duration // when it last could have taken more than there was
+	steady      steady
 	flow
+}
+
+// steadySpan is about how long a steady rate looks back.
+const steadySpan = 5 * time.Second
+
+// steady is the mean rate while there was something to deliver. A peer that sends a burst now and then, as one does that
+// limits its own rate, looks many times as fast as it is by the highest rate of a round.
+type steady struct{ bytes, seconds float64 }
+
+// add takes in a block that came a while after the one before, or after it was asked for if nothing was in flight. Who was
+// silent for longer than a moment was away, which is not to be held against it for long.
+func (s *steady) add(length int64, took time.Duration) {
+	took = min(max(took, 0), patience)
+	keep := math.Exp(-float64(took) / float64(steadySpan))
+	s.bytes = keep*s.bytes + float64(length)
+	s.seconds = keep*s.seconds + took.Seconds()
+}
+
+// known reports whether the rate means anything yet.
+func (s *steady) known() bool { return s.seconds > 0.05 }
+
+// rate is in bytes a second.
+func (s *steady) rate() float64 { return s.bytes / s.seconds }
+
+// sustained is the rate, in bytes a second, that a peer keeps up.
+func (p *Picker) sustained(x *peer) float64 {
+	if x.steady.known() {
+		return x.steady.rate()
+	}
+	return p.pace(x)
 }
 
 func newSpeed(rtt time.Duration) speed {
@@ -105,6 +136,7 @@ func (x *peer) busy(now time.Duration) {
 // if that is known. dry is when there was last nothing to ask of anybody.
 func (x *peer) received(f *flight, sentAt time.Duration, known bool, length int64, dry, now time.Duration) {
 	x.stalled, x.penalty, x.rejects = false, 0, 0
+	x.steady.add(length, now-x.deliveredAt)
 	x.deliveredAt = now
 	x.delivered += length
 	if x.cleanAt == never {

@@ -73,7 +73,7 @@ func (l *loop) claimed() (list []uint32) {
 		if b == nil || !b.claimed {
 			continue
 		}
-		if b.claimed = l.members.picker.Fetching(index) && l.members.picker.Unshared(index); b.claimed {
+		if b.claimed = b.complete() || l.members.picker.Pursued(index); b.claimed {
 			list = append(list, uint32(index))
 		}
 	}

@@ -41,7 +41,7 @@ func (l *loop) extended(m *member, it *peer.Item) {
 		l.members.picker.SetQueue(m.id, h.ReqQ)
 		l.catchUp(m)
 		if h.Messages[wire.ExtClaims] != 0 {
-			l.members.picker.Neighbour(m.id, salt(m.conn.ID()))
+			l.members.picker.Neighbour(m.id, salt(m.conn.ID()), l.now)
 			l.interest(m) // what it claims we may want of it
 		}
 	case wire.OurMetadata:

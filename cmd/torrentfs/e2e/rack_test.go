@@ -28,19 +28,16 @@ type rack struct {
 }
 
 const (
-	rackSize        = 8
-	rackSeeder      = rackSize     // the host of the seeder
-	rackTracker     = rackSize + 1 // and of the tracker
-	mostCopies      = 1.3          // that the seeder may give away, however many read
-	rackRate        = 6 << 20      // of the seeder, in bytes a second
-	errorsAndStatus = 1 | 1<<6     // of libtorrent's alerts: each block would be one
+	mostCopies      = 1.3      // that the seeder may give away, however many read
+	errorsAndStatus = 1 | 1<<6 // of libtorrent's alerts: each block would be one
 )
 
-// newRack starts everything but the reading.
-func newRack(t *testing.T, want []byte, more ...string) *rack {
+// newRack starts everything but the reading. The seeder sends rate bytes a second.
+func newRack(t *testing.T, machines, rate int, want []byte, more ...string) *rack {
 	t.Helper()
 	need(t, "opentracker")
-	segment := newSegment(t, rackSize+2)
+	rackSeeder, rackTracker := machines, machines+1 // hosts
+	segment := newSegment(t, machines+2)
 	tracker := net.JoinHostPort(segment.ip(rackTracker), "6969")
 	r := &rack{t: t, want: want}
 	piece := max(256<<10, len(want)/256)
@@ -60,19 +57,19 @@ func newRack(t *testing.T, want []byte, more ...string) *rack {
 		}) == nil
 	})
 	all := r.tt.seeding()
-	all.UploadLimit = rackRate
+	all.UploadLimit = rate
 	r.seeder = runClients(t, segment.on(rackSeeder), client{
 		Settings: map[string]any{"listen_interfaces": segment.ip(rackSeeder) + ":6881", "alert_mask": errorsAndStatus},
 		Torrents: []role{all},
 	})
 	seeder := fmt.Sprintf("%s:%d", segment.ip(rackSeeder), r.seeder.ports[0])
 	binary := fast(t)
-	for i := range rackSize {
+	for i := range machines {
 		as := func(cmd *exec.Cmd) *exec.Cmd { return segment.on(i)(binary(cmd)) }
 		flags := append([]string{"--listen", segment.ip(i) + ":6881", "--peer", seeder, "--log-level", "info"}, more...)
 		r.mounts = append(r.mounts, startMount(t, as, t.TempDir(), r.tt.file, flags...))
 	}
-	eventually(t, "all mounts have found the seeder", func() bool { return len(r.seeder.stats()[0].Peers) >= rackSize })
+	eventually(t, "all mounts have found the seeder", func() bool { return len(r.seeder.stats()[0].Peers) >= machines })
 	return r
 }
 
@@ -98,10 +95,10 @@ func (r *rack) read(machine int, off, n int, past func(read int)) error {
 // copies reads on all machines at once and gives how many copies of the whole the seeder has sent.
 func (r *rack) copies(read func(machine int) error) float64 {
 	r.t.Helper()
-	errs := make([]error, rackSize)
+	errs := make([]error, len(r.mounts))
 	began := time.Now()
 	var wg sync.WaitGroup
-	for i := range rackSize {
+	for i := range r.mounts {
 		wg.Go(func() { errs[i] = read(i) })
 	}
 	wg.Wait()
@@ -109,65 +106,86 @@ func (r *rack) copies(read func(machine int) error) float64 {
 		r.t.Fatal(err)
 	}
 	copies := float64(r.seeder.stats()[0].Uploaded) / float64(len(r.want))
-	r.t.Logf("%d machines read %d MiB in %.1f s; the seeder sent %.2f copies", rackSize, len(r.want)>>20, time.Since(began).Seconds(), copies)
+	r.t.Logf("%d machines read %d MiB in %.1f s; the seeder sent %.2f copies", len(r.mounts), len(r.want)>>20, time.Since(began).Seconds(), copies)
 	return copies
 }
 
-// TestRack has eight machines read the same data set from one slow seeder: they get most of it from each other.
+// together reads everything on each machine, from the first byte on.
+func (r *rack) together(machine int) error { return r.read(machine, 0, len(r.want), nil) }
+
+// inTurn has each machine begin when the one before has read its share.
+func (r *rack) inTurn() func(machine int) error {
+	begun := make([]chan struct{}, len(r.mounts)+1)
+	for i := range begun {
+		begun[i] = make(chan struct{})
+	}
+	close(begun[0])
+	return func(machine int) error {
+		<-begun[machine]
+		var next sync.Once
+		defer next.Do(func() { close(begun[machine+1]) })
+		return r.read(machine, 0, len(r.want), func(read int) {
+			if read >= len(r.want)/len(r.mounts) {
+				next.Do(func() { close(begun[machine+1]) })
+			}
+		})
+	}
+}
+
+// around begins on each machine at another place and goes on to the end and then from the beginning.
+func (r *rack) around(machine int) error {
+	from := machine * len(r.want) / len(r.mounts)
+	if err := r.read(machine, from, len(r.want)-from, nil); err != nil {
+		return err
+	}
+	return r.read(machine, 0, from, nil)
+}
+
+// thirdInMemory are the flags of a mount whose caches are too small for size bytes.
+func thirdInMemory(size int) []string {
+	return []string{"--cache-size", "0", "--memory", fmt.Sprint(size / 3)}
+}
+
+// TestRack has eight machines read the same data set from one slow seeder: they get nearly all of it from each other.
 func TestRack(t *testing.T) {
 	if os.Getenv(rackVar) == "" {
-		t.Skip("eight mounts want a machine that does nothing else: set " + rackVar + " to the MiB to read")
+		t.Skip("a measurement with eight mounts: set " + rackVar + " to the MiB to read")
 	}
 	needMount(t)
 	n, err := strconv.Atoi(os.Getenv(rackVar))
 	if err != nil {
 		t.Fatal(err)
 	}
-	size := n << 20
-	want := noise(90, size)
+	const machines, rate = 8, 6 << 20
+	want := noise(90, n<<20)
 	for _, c := range []struct {
 		name  string
 		flags []string
 		read  func(r *rack) func(machine int) error
 	}{
-		{"at the same time", nil, func(r *rack) func(int) error {
-			return func(machine int) error { return r.read(machine, 0, size, nil) }
-		}},
-		{"one after the other", nil, func(r *rack) func(int) error {
-			var begun [rackSize + 1]chan struct{} // each when the one before has read an eighth
-			for i := range begun {
-				begun[i] = make(chan struct{})
-			}
-			close(begun[0])
-			return func(machine int) error {
-				<-begun[machine]
-				var next sync.Once
-				defer next.Do(func() { close(begun[machine+1]) })
-				return r.read(machine, 0, size, func(read int) {
-					if read >= size/rackSize {
-						next.Do(func() { close(begun[machine+1]) })
-					}
-				})
-			}
-		}},
-		{"from different places", nil, func(r *rack) func(int) error {
-			return func(machine int) error {
-				from := machine * size / rackSize
-				if err := r.read(machine, from, size-from, nil); err != nil {
-					return err
-				}
-				return r.read(machine, 0, from, nil)
-			}
-		}},
-		{"into small caches", []string{"--cache-size", "0", "--memory", fmt.Sprint(size / 3)}, func(r *rack) func(int) error {
-			return func(machine int) error { return r.read(machine, 0, size, nil) }
-		}},
+		{"at the same time", nil, func(r *rack) func(int) error { return r.together }},
+		{"one after the other", nil, func(r *rack) func(int) error { return r.inTurn() }},
+		{"from different places", nil, func(r *rack) func(int) error { return r.around }},
+		{"into small caches", thirdInMemory(len(want)), func(r *rack) func(int) error { return r.together }},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			r := newRack(t, want, c.flags...)
+			r := newRack(t, machines, rate, want, c.flags...)
 			if copies := r.copies(c.read(r)); copies > mostCopies {
 				t.Errorf("the seeder sent %.2f copies, more than %.1f", copies, mostCopies)
 			}
 		})
+	}
+}
+
+// TestRackOfFour is the short form of TestRack, whose bound holds on a machine that is busy with other tests too: the seeder
+// sends less than half of what it would if each read for itself.
+func TestRackOfFour(t *testing.T) {
+	needMount(t)
+	t.Parallel()
+	const machines, rate = 4, 8 << 20
+	want := noise(91, 48<<20)
+	r := newRack(t, machines, rate, want, thirdInMemory(len(want))...)
+	if copies := r.copies(r.together); copies > machines/2 {
+		t.Errorf("the seeder sent %.2f copies of %d", copies, machines)
 	}
 }
