@@ -80,6 +80,39 @@ func TestTitForTat(t *testing.T) {
 	}
 }
 
+// TestServesWhoTakesMost has nobody give anything, as it is when we have all.
+func TestServesWhoTakesMost(t *testing.T) {
+	l, guests := ballroom(t, 20)
+	for i, m := range guests {
+		m.unchoked = i < firstSlots
+	}
+	takes := func(best func(i int) bool) {
+		l.choker.slots = firstSlots
+		for i, m := range guests {
+			if best(i) {
+				m.trade.taken -= mebibyte // as if it had taken more since the last round
+			}
+		}
+		l.rounds(1, guests, func(int) int64 { return 0 })
+	}
+	// Of those whose turn it was, some take more than those that were there before.
+	for range 4 {
+		takes(func(i int) bool { return i >= 12 })
+	}
+	l.choker.slots = firstSlots
+	takes(func(i int) bool { return i >= 12 })
+	served := unchoked(guests)
+	if best := slices.DeleteFunc(served, func(i int) bool { return i < 12 }); len(best) < min(firstSlots, l.choker.slots)-1 {
+		t.Errorf("of those that take most only %v are served", best)
+	}
+	// Who gives comes before all of them.
+	guests[3].downloaded += 1 << 10
+	takes(func(i int) bool { return i >= 12 })
+	if !guests[3].unchoked {
+		t.Errorf("the only peer that gives anything is not served: %v are", unchoked(guests))
+	}
+}
+
 func TestSnubbersAreNotServed(t *testing.T) {
 	l, guests := ballroom(t, 12)
 	for i, m := range guests {

@@ -182,3 +182,64 @@ func TestBindDevice(t *testing.T) {
 
 // listening finds the port in the log line that tells of it.
 var listening = regexp.MustCompile(`msg="listening for peers" address=\S*:(\d+)`)
+
+// addIPv6 has a line carry IPv6, too. It has to be said again when the line was down.
+func (s twoLines) addIPv6(line int) {
+	s.t.Helper()
+	eth, far := fmt.Sprintf("eth%d", line), fmt.Sprintf("far%d", line)
+	ip := func(on int, args string) {
+		output(s.t, "ip", append([]string{"-6", "-n", s.names[on]}, strings.Fields(args)...)...)
+	}
+	for i, name := range []string{eth, far} {
+		outputOf(s.t, s.on(i)(exec.Command("sh", "-c", "echo 0 > /proc/sys/net/ipv6/conf/"+name+"/disable_ipv6")))
+	}
+	ip(world, fmt.Sprintf("address replace fd00:78:%d::1/64 dev %s nodad", line, far))
+	ip(host, fmt.Sprintf("address replace fd00:78:%d::2/64 dev %s nodad", line, eth))
+	ip(host, fmt.Sprintf("route replace default via fd00:78:%d::1 dev %s metric %d", line, eth, 10-line))
+}
+
+// TestBindDeviceIPv6 is TestBindDevice where all that a mount wants is to be had by IPv6. Which packets leave by the other
+// line is looked at one by one, since the kernel says things of its own there.
+func TestBindDeviceIPv6(t *testing.T) {
+	t.Parallel()
+	needMount(t)
+	need(t, "tcpdump")
+	s := newTwoLines(t)
+	output(t, "ip", "-6", "-n", s.names[world], "address", "add", "fd00:79::1/128", "dev", "lo", "nodad")
+	s.addIPv6(0)
+	s.addIPv6(1)
+	tt := byLibtorrent(t, write(t, filepath.Join(t.TempDir(), "bound.bin"), noise(72, 6<<20)), making{trackers: []string{
+		"http://[fd00:79::1]:7/announce", "udp://[fd00:79::1]:7/announce", "http://tracker.torrentfs.test:7/announce",
+	}})
+	start(t, s.on(world)(exec.Command(binary(t), "seed", "--cache-dir", t.TempDir(), "--listen", ":6881", "--no-lsd", "--no-trackers",
+		tt.file, tt.folder)))
+	const peer, nobody = "[fd00:79::1]:6881", "[fd00:79::1]:9"
+	open := []string{"--listen", ":0", "--no-dht=false", "--dht-bootstrap", peer, "--no-lsd=false", "--peer", peer, "--peer", nobody}
+
+	seen := s.capture("tcp or udp or icmp")
+	m := startMount(t, s.on(host), t.TempDir(), tt.file, append(slices.Clip(open), "--bind-device", "eth0")...)
+	output(t, "cmp", "-n", "1000000", tt.original(tt.name), m.path(tt.name))
+	mark := len(m.stderr())
+	s.down(0)
+	all := start(t, exec.Command("cmp", tt.original(tt.name), m.path(tt.name)))
+	eventually(t, "the log says that the device is down, and what fails of it", func() bool {
+		log := m.stderr()[mark:]
+		return bytes.Contains(log, []byte("the network interface is down")) && bytes.Contains(log, []byte("cannot connect"))
+	})
+	s.up(0)
+	s.addIPv6(0)
+	if code := all.exit(); code != 0 {
+		t.Errorf("cmp: exit code %d", code)
+	}
+	m.interrupt()
+	if packets := seen(); packets != "" {
+		t.Errorf("by the other line this has left:\n%s", packets)
+	}
+
+	seen = s.capture("tcp or udp or icmp")
+	free := startMount(t, s.on(host), t.TempDir(), tt.file, open...)
+	output(t, "cmp", tt.original(tt.name), free.path(tt.name))
+	if packets := seen(); !strings.Contains(packets, "fd00:79::1.6881") {
+		t.Errorf("of a mount that is not bound, this has left by the line that the routing table says:\n%s", packets)
+	}
+}

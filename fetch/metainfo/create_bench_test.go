@@ -1,0 +1,152 @@
+package metainfo
+
+import (
+	"crypto/sha1"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime"
+	"sync"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+// BenchmarkCreate makes torrents of a gibibyte in pieces of several sizes and of 20,000 small files, from the page cache and
+// from the disk. Beside it stand what bounds that: SHA-1 on all cores, and reading the same file.
+func BenchmarkCreate(b *testing.B) {
+	const size = 1 << 30
+	large := filepath.Join(b.TempDir(), "large")
+	fill(b, large, size)
+	small := b.TempDir()
+	const files, length = 20_000, 20_000
+	for i := range files {
+		fill(b, filepath.Join(small, fmt.Sprint(i%100), fmt.Sprint(i)), length)
+	}
+	hash := func(b *testing.B) {
+		b.SetBytes(size)
+		for range b.N {
+			var wg sync.WaitGroup
+			for range runtime.GOMAXPROCS(0) {
+				wg.Go(func() {
+					buf := make([]byte, 256<<10)
+					for range size / len(buf) / runtime.GOMAXPROCS(0) {
+						sha1.Sum(buf)
+					}
+				})
+			}
+			wg.Wait()
+		}
+	}
+	b.Run("sha1", hash)
+	for _, cold := range []bool{false, true} {
+		from := map[bool]string{false: "memory", true: "disk"}[cold]
+		b.Run("from="+from+"/read", func(b *testing.B) {
+			b.SetBytes(size)
+			for range b.N {
+				b.StopTimer()
+				if cold {
+					forget(b, large)
+				}
+				b.StartTimer()
+				read(b, large)
+			}
+		})
+		b.Run("from="+from+"/read files=20000", func(b *testing.B) {
+			b.SetBytes(files * length)
+			for range b.N {
+				b.StopTimer()
+				if cold {
+					forget(b, small)
+				}
+				b.StartTimer()
+				read(b, small)
+			}
+		})
+		for _, piece := range []int64{64 << 10, 1 << 20, 16 << 20} {
+			b.Run(fmt.Sprintf("from=%s/piece=%d", from, piece), func(b *testing.B) {
+				b.SetBytes(size)
+				create(b, large, piece, cold)
+			})
+		}
+		b.Run("from="+from+"/files=20000", func(b *testing.B) {
+			b.SetBytes(files * length)
+			create(b, small, 256<<10, cold)
+		})
+	}
+	b.Run("sha1 again", hash)
+}
+
+func create(b *testing.B, path string, piece int64, cold bool) {
+	b.Helper()
+	for range b.N {
+		if cold {
+			b.StopTimer()
+			forget(b, path)
+			b.StartTimer()
+		}
+		if _, err := Create(b.Context(), path, CreateOptions{PieceLength: piece}, func(_, _ int64) {}); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+// fill makes a file of some bytes.
+func fill(b *testing.B, path string, size int64) {
+	b.Helper()
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		b.Fatal(err)
+	}
+	f, err := os.Create(path)
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer f.Close()
+	buf := make([]byte, min(size, 1<<20))
+	for off := int64(0); off < size; off += int64(len(buf)) {
+		buf[0] = byte(off >> 20)
+		if _, err := f.Write(buf); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+// read reads the files at path one after the other, as cat does.
+func read(b *testing.B, path string) {
+	b.Helper()
+	buf := make([]byte, 128<<10)
+	each(b, path, func(f *os.File) (err error) {
+		for err == nil {
+			_, err = f.Read(buf)
+		}
+		return nil
+	})
+}
+
+// forget has the kernel drop what it has cached of the files at path.
+func forget(b *testing.B, path string) {
+	b.Helper()
+	each(b, path, func(f *os.File) error {
+		return errors.Join(f.Sync(), unix.Fadvise(int(f.Fd()), 0, 0, unix.FADV_DONTNEED))
+	})
+}
+
+// each opens the files at path, one after the other.
+func each(b *testing.B, path string, do func(*os.File) error) {
+	b.Helper()
+	err := filepath.WalkDir(path, func(p string, d os.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		f, err := os.Open(p)
+		if err != nil {
+			return err
+		}
+		defer f.Close()
+		return do(f)
+	})
+	if err != nil {
+		b.Fatal(err)
+	}
+}
