@@ -2,7 +2,6 @@ package fs
 
 import (
 	"slices"
-	"strings"
 	"time"
 
 	"bazil.org/fuse"
@@ -27,8 +26,8 @@ func (d *dir) open(_ *fuse.OpenRequest, resp *fuse.OpenResponse) opened {
 	return d.listing
 }
 
-// list returns the listing of a directory as the kernel reads it, itself and its parent first, the others by name.
-func list(children map[string]node, self, parent uint64) (listing text) {
+// list returns the listing of a directory as the kernel reads it, itself and its parent first, the others in an order.
+func list(children map[string]node, self, parent uint64, order func(a, b fuse.Dirent) int) (listing text) {
 	entries := make([]fuse.Dirent, 0, 2+len(children))
 	entries = append(entries,
 		fuse.Dirent{Inode: self, Type: fuse.DT_Dir, Name: "."},
@@ -45,7 +44,7 @@ func list(children map[string]node, self, parent uint64) (listing text) {
 		}
 		entries = append(entries, e)
 	}
-	slices.SortFunc(entries[2:], func(a, b fuse.Dirent) int { return strings.Compare(a.Name, b.Name) })
+	slices.SortFunc(entries[2:], order)
 	for _, e := range entries {
 		listing = fuse.AppendDirent(listing, e)
 	}

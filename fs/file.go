@@ -15,6 +15,9 @@ type file struct {
 	path    string // in the torrent
 	begin   int64  // of its first byte in the torrent
 	piece   int64  // length of a piece
+	walk    *walk  // of the torrent
+	next    int64  // where in the torrent the file begins that follows; -1: none does
+	reach   int64  // where the files end that follow each other without a gap
 
 	late atomic.Pointer[lateRead] // the newest
 }

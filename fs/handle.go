@@ -14,6 +14,7 @@ type handle struct {
 	flushes  int  // calls of Flush
 	held     bool // no window is announced
 	released bool
+	passed   bool           // the walk knows of it
 	cut      []interruption // lately, the newest last
 }
 
@@ -35,6 +36,10 @@ func (h *handle) began(off, n int64) (c *cursor, flushes int) {
 	open := h.ahead.open
 	c, hints := h.ahead.begin(time.Now(), off, n, limit)
 	h.tell(hints, open)
+	if !h.passed && !h.held && h.ahead.covers(c) {
+		h.passed = true
+		h.file.walk.pass(h.file)
+	}
 	return c, h.flushes
 }
 

@@ -113,6 +113,11 @@ func (r *readahead) withdrawAll() []hint {
 	return r.hints
 }
 
+// covers says whether a run has all of the file in it, what it has announced included.
+func (r *readahead) covers(c *cursor) bool {
+	return c.first == 0 && c.run == c.end && (c.end == r.size || c.from < c.to && c.to == r.size)
+}
+
 // find returns the cursor whose run a read at off continues, the nearest if there are several.
 func (r *readahead) find(off int64) (best *cursor) {
 	near := int64(slack)

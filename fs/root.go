@@ -72,7 +72,7 @@ func (r *root) open(*fuse.OpenRequest, *fuse.OpenResponse) opened {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.listing == nil {
-		r.listing = list(r.children, rootInode, rootInode)
+		r.listing = list(r.children, rootInode, rootInode, func(a, b fuse.Dirent) int { return strings.Compare(a.Name, b.Name) })
 	}
 	return r.listing
 }
@@ -109,7 +109,7 @@ func (r *root) setNotice(name string, text func() []byte) {
 		delete(r.notices, name)
 		delete(r.children, n.name)
 	case text != nil:
-		n = &notice{name: r.free(name, true), inode: inode(metainfo.Hash{}, name)}
+		n = &notice{name: r.free(name, true), inode: noticeInode(name)}
 		n.text.Store(&text)
 		r.notices[name] = n
 		r.children[n.name] = n

@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -44,13 +45,14 @@ type serverOptions struct {
 
 // A reply is one line that the server prints: the first once it has mounted, then one for each command.
 type reply struct {
-	Error  string
-	Reads  int             // asked of all contents so far
-	Asleep int             // of these, waiting now
-	Aheads int             // calls of Ahead
-	Ahead  map[uint64]span // windows that stand, by cursor
-	Done   bool            // the mount is gone
-	CPU    time.Duration   // that the server's process has used
+	Error   string
+	Reads   int             // asked of all contents so far
+	Asleep  int             // of these, waiting now
+	Unheard int             // of all reads, those of what no window had announced
+	Aheads  int             // calls of Ahead
+	Ahead   map[uint64]span // windows that stand, by cursor
+	Done    bool            // the mount is gone
+	CPU     time.Duration   // that the server's process has used
 }
 
 // A span is a window as Content sees it, in offsets of the torrent.
@@ -156,6 +158,7 @@ type fakeContent struct {
 	views  int
 	moved  chan struct{} // closed when gate changes
 	state  reply
+	heard  []span // all windows so far
 	pieces []byte
 	heap   []byte
 }
@@ -192,7 +195,7 @@ type fakeTorrent struct {
 
 func (f *fakeTorrent) ReadAt(ctx context.Context, p []byte, off int64) error {
 	f.mu.Lock()
-	f.state.Reads++
+	f.count(off, int64(len(p)))
 	for f.gate != 0 && off+int64(len(p)) > f.gate {
 		moved := f.moved
 		f.state.Asleep++
@@ -220,10 +223,18 @@ func (f *fakeTorrent) View(off, n int64) ([]byte, func(), bool) {
 	if f.views++; f.views%2 == 0 || f.gate != 0 && off+n > f.gate {
 		return nil, nil, false
 	}
-	f.state.Reads++
+	f.count(off, n)
 	p := make([]byte, n)
 	fill(p, f.pieces, f.hash, off)
 	return p, func() {}, true
+}
+
+// count counts a read. It is called with mu held.
+func (f *fakeTorrent) count(off, n int64) {
+	f.state.Reads++
+	if !slices.ContainsFunc(f.heard, func(s span) bool { return s.Off <= off && off+n <= s.Off+s.N }) {
+		f.state.Unheard++
+	}
 }
 
 func (f *fakeTorrent) Ahead(cursor uint64, off, n, rate int64) {
@@ -233,6 +244,12 @@ func (f *fakeTorrent) Ahead(cursor uint64, off, n, rate int64) {
 	f.state.Ahead[cursor] = span{off, n, rate}
 	if n == 0 {
 		delete(f.state.Ahead, cursor)
+		return
+	}
+	if last := len(f.heard) - 1; last >= 0 && f.heard[last].Off <= off && off <= f.heard[last].Off+f.heard[last].N {
+		f.heard[last].N = max(f.heard[last].N, off+n-f.heard[last].Off) // the same window, moved
+	} else {
+		f.heard = append(f.heard, span{Off: off, N: n})
 	}
 }
 

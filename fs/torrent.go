@@ -1,10 +1,14 @@
 package fs
 
 import (
+	"cmp"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"time"
+
+	"bazil.org/fuse"
 
 	"torrentfs/fetch/metainfo"
 )
@@ -12,7 +16,10 @@ import (
 // Add shows a torrent at the root: its file, or its folder. A name that is taken already gets a number, as in
 // "name (2).ext", in the order of the calls. A torrent can be added once.
 func (t *Tree) Add(mi *metainfo.Torrent, c Content) error {
-	b := builder{tree: t, meta: mi, content: c, mtime: mtime(mi.Created, t.root.made)}
+	b := builder{
+		tree: t, meta: mi, content: c, mtime: mtime(mi.Created, t.root.made), inode: firstInode(mi.InfoHash),
+		walk: newWalk(t, c, mi.PieceLength),
+	}
 	b.top = dir{stat: stat{inode: rootInode}, children: make(map[string]node, 1)}
 	for i := range mi.Files {
 		if err := b.add(&mi.Files[i]); err != nil {
@@ -20,13 +27,14 @@ func (t *Tree) Add(mi *metainfo.Torrent, c Content) error {
 		}
 	}
 	if len(b.top.children) == 0 { // nothing but padding
-		b.top.children[mi.Name] = b.newDir(mi.Name)
+		b.top.children[mi.Name] = b.newDir()
 	}
 	node, ok := b.top.children[mi.Name]
 	if !ok || len(b.top.children) != 1 {
 		return fmt.Errorf("torrent %s: its files are not all in %q", mi.InfoHash, mi.Name)
 	}
 	b.list(&b.top)
+	b.link()
 	return t.root.add(mi, node, b.files)
 }
 
@@ -36,7 +44,10 @@ type builder struct {
 	meta    *metainfo.Torrent
 	content Content
 	mtime   time.Time
+	walk    *walk
+	inode   uint64 // of the next node
 	files   int
+	full    []*file // that are not empty, in the order of the torrent
 
 	top      dir    // stands for the root
 	last     *dir   // where the file before went, and
@@ -63,13 +74,18 @@ func (b *builder) add(f *metainfo.File) error {
 		mode = 0o555
 	}
 	b.files++
-	parent.children[base] = &file{
-		stat:    stat{inode: inode(b.meta.InfoHash, f.Path), mode: mode, links: 1, size: f.Length, mtime: b.mtime},
+	n := &file{
+		stat:    stat{inode: b.number(), mode: mode, links: 1, size: f.Length, mtime: b.mtime},
 		tree:    b.tree,
 		content: b.content,
 		path:    f.Path,
 		begin:   f.Offset,
 		piece:   b.meta.PieceLength,
+		walk:    b.walk,
+	}
+	parent.children[base] = n
+	if n.size > 0 {
+		b.full = append(b.full, n)
 	}
 	return nil
 }
@@ -87,7 +103,7 @@ func (b *builder) dir(path string) (*dir, error) {
 			if name == "" {
 				return nil, fmt.Errorf("torrent %s: bad path %q", b.meta.InfoHash, path)
 			}
-			sub := b.newDir(path[:end])
+			sub := b.newDir()
 			d.children[name] = sub
 			d.links++
 			d = sub
@@ -101,9 +117,30 @@ func (b *builder) dir(path string) (*dir, error) {
 	return d, nil
 }
 
-func (b *builder) newDir(path string) *dir {
+// number gives the next node its number.
+func (b *builder) number() uint64 {
+	b.inode++
+	return b.inode - 1
+}
+
+// link has each file know what follows it. Where a whole piece lies between two, because what is there is not shown, a walk
+// from one to the other would fetch it.
+func (b *builder) link() {
+	slices.SortStableFunc(b.full, func(a, b *file) int { return cmp.Compare(a.begin, b.begin) })
+	for i, f := range slices.Backward(b.full) {
+		f.next, f.reach = -1, f.begin+f.size
+		if i+1 == len(b.full) {
+			continue
+		}
+		if next := b.full[i+1]; next.begin-f.reach < f.piece {
+			f.next, f.reach = next.begin, max(f.reach, next.reach)
+		}
+	}
+}
+
+func (b *builder) newDir() *dir {
 	return &dir{
-		stat:     stat{inode: inode(b.meta.InfoHash, path), mode: os.ModeDir | 0o555, links: 2, mtime: b.mtime},
+		stat:     stat{inode: b.number(), mode: os.ModeDir | 0o555, links: 2, mtime: b.mtime},
 		children: make(map[string]node),
 	}
 }
@@ -112,7 +149,7 @@ func (b *builder) newDir(path string) *dir {
 func (b *builder) list(d *dir) {
 	for _, n := range d.children {
 		if sub, ok := n.(*dir); ok {
-			sub.listing = list(sub.children, sub.inode, d.inode)
+			sub.listing = list(sub.children, sub.inode, d.inode, func(a, b fuse.Dirent) int { return cmp.Compare(a.Inode, b.Inode) })
 			b.list(sub)
 		}
 	}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math"
+	"math/rand/v2"
 	"strings"
 	"testing"
 	"time"
@@ -49,7 +50,7 @@ func TestAddOfPaddingAlone(t *testing.T) {
 	if err := tree.Add(&tor, nil); err != nil {
 		t.Fatal(err)
 	}
-	if d, ok := tree.root.children["t"].(*dir); !ok || len(d.children) != 0 || !bytes.Equal(d.listing, list(nil, d.inode, rootInode)) {
+	if d, ok := tree.root.children["t"].(*dir); !ok || len(d.children) != 0 || !bytes.Equal(d.listing, list(nil, d.inode, rootInode, nil)) {
 		t.Errorf("%+v", tree.root.children["t"])
 	}
 }
@@ -100,9 +101,17 @@ func TestFreeNames(t *testing.T) {
 
 func TestInodesFitEverywhere(t *testing.T) {
 	seen := map[uint64]bool{}
-	for i := range 10_000 {
-		n := inode(metainfo.Hash{byte(i)}, fmt.Sprint("path", i/256))
-		if n <= rootInode || n >= 1<<53 || seen[n] {
+	random := rand.New(rand.NewPCG(1, 1))
+	for i := range 1000 {
+		var hash metainfo.Hash
+		for j := range hash {
+			hash[j] = byte(random.Int())
+		}
+		if i == 0 {
+			hash = metainfo.Hash(bytes.Repeat([]byte{0xff}, len(hash)))
+		}
+		n := firstInode(hash)
+		if n <= rootInode || n+maxNodes > 1<<53 || seen[n] {
 			t.Fatalf("number %d", n)
 		}
 		seen[n] = true
