@@ -189,14 +189,14 @@ func TestWalkRests(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWalker(t, shelves(1000))
 		w.whole(t, 0, 1, 2)
-		time.Sleep(pause - 1) // virtual time
+		time.Sleep(pause - time.Nanosecond) // virtual time
 		w.whole(t, 3)
-		time.Sleep(pause - 1)
+		time.Sleep(pause - time.Nanosecond)
 		synctest.Wait()
 		if w.standing() != 1 {
 			t.Fatalf("%v", w.windows)
 		}
-		time.Sleep(1)
+		time.Sleep(time.Nanosecond)
 		synctest.Wait()
 		if w.standing() != 0 || w.tree.windows.Load() != 0 {
 			t.Errorf("%v", w.windows)
