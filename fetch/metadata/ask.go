@@ -26,6 +26,9 @@ const (
 	firstDepth = 8
 )
 
+// hearEvery is how often a peer may tell of others; once a minute is usual (BEP 11).
+const hearEvery = 20 * time.Second
+
 // maxFrame bounds a message in bytes: bitfields of the largest torrents fit.
 const maxFrame = 1 << 20
 
@@ -72,6 +75,7 @@ type conversation struct {
 	rd    *wire.Reader
 	until time.Time // when it is over, if no part comes
 	depth int       // how many parts the peer is asked for at once
+	heard time.Time // when it last told of others; zero never
 
 	// For whoever takes the connection over.
 	peer   wire.Handshake
@@ -167,16 +171,27 @@ func (c *conversation) run(ctx context.Context) error {
 		case m.Ext == wire.OurMetadata:
 			err = c.answered(m.Data)
 		case m.Ext == wire.OurPEX:
-			if e, err := wire.ParseExchange(m.Data); err == nil && !c.f.cfg.NoPEX {
-				c.f.AddPeers(byPeers, slices.DeleteFunc(e.Added, func(a netip.AddrPort) bool {
-					return !reach.MayName(c.s.addr.Addr(), a.Addr())
-				}))
-			}
+			c.hear(m.Data)
 		}
 		if err != nil {
 			return err
 		}
 	}
+}
+
+// hear takes in the addresses that a peer tells of, unless it does so too often.
+func (c *conversation) hear(payload []byte) {
+	if c.f.cfg.NoPEX || !c.heard.IsZero() && time.Since(c.heard) < hearEvery {
+		return
+	}
+	c.heard = time.Now()
+	e, err := wire.ParseExchange(payload)
+	if err != nil {
+		return
+	}
+	c.f.AddPeers(byPeers, slices.DeleteFunc(e.Added, func(a netip.AddrPort) bool {
+		return !reach.MayName(c.s.addr.Addr(), a.Addr())
+	}))
 }
 
 // greeted takes the peer's extension handshake in and asks for the first parts.

@@ -19,6 +19,7 @@ const (
 	maxHeld     = 2 * maxSize // bytes of all that is under construction: peers may claim many sizes
 	maxPeers    = 40          // asked at once
 	maxKnown    = 2000        // addresses remembered
+	maxHearsay  = 1000        // of them, those that peers named, who may name anything
 	dialTimeout = 8 * time.Second
 	patience    = 15 * time.Second // for which a peer may leave us without an answer
 	firstPause  = time.Second      // before a peer that failed is asked again; doubles with each failure
@@ -53,14 +54,16 @@ type Fetcher struct {
 	done chan struct{} // closed when info is there
 	info []byte        // written before done is closed
 
-	mu     sync.Mutex
-	known  map[netip.AddrPort]*source
-	active int
-	held   int64                      // bytes that all grids take
-	grids  map[*grid]struct{}         // all of them
-	shared map[int64]*grid            // by size: what the peers that claim this size put together
-	talks  map[*conversation]struct{} // those under way
-	live   []Live                     // connections that were open when it ended
+	mu    sync.Mutex
+	known map[netip.AddrPort]*source
+	// hearsay is how many of those known peers have named.
+	hearsay int
+	active  int
+	held    int64                      // bytes that all grids take
+	grids   map[*grid]struct{}         // all of them
+	shared  map[int64]*grid            // by size: what the peers that claim this size put together
+	talks   map[*conversation]struct{} // those under way
+	live    []Live                     // connections that were open when it ended
 }
 
 // source is an address that may have the info dictionary.
@@ -94,8 +97,12 @@ func (f *Fetcher) AddPeers(named string, addrs []netip.AddrPort) {
 	f.mu.Lock()
 	for _, a := range addrs {
 		a = netip.AddrPortFrom(a.Addr().Unmap(), a.Port())
-		if f.known[a] == nil && len(f.known) < maxKnown && a.Port() != 0 {
-			f.known[a] = &source{addr: a, named: named}
+		if f.known[a] != nil || len(f.known) == maxKnown || named == byPeers && f.hearsay == maxHearsay || a.Port() == 0 {
+			continue
+		}
+		f.known[a] = &source{addr: a, named: named}
+		if named == byPeers {
+			f.hearsay++
 		}
 	}
 	f.mu.Unlock()
@@ -189,17 +196,26 @@ func (f *Fetcher) next() *source {
 		return nil
 	}
 	now := time.Now()
+	var best *source
 	for _, s := range f.known {
-		if !s.active && !s.bad && !now.Before(s.notBefore) {
-			if f.cfg.Room != nil && !f.cfg.Room() {
-				return nil
-			}
-			s.active = true
-			f.active++
-			return s
+		if !s.active && !s.bad && !now.Before(s.notBefore) && (best == nil || s.better(best)) {
+			best = s
 		}
 	}
-	return nil
+	if best == nil || f.cfg.Room != nil && !f.cfg.Room() {
+		return nil
+	}
+	best.active = true
+	f.active++
+	return best
+}
+
+// better reports whether s comes before other: who failed less, and then those that not only peers have named.
+func (s *source) better(other *source) bool {
+	if s.failures != other.failures {
+		return s.failures < other.failures
+	}
+	return s.named != byPeers && other.named == byPeers
 }
 
 // left notes that asking a source is over.

@@ -9,6 +9,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/netip"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -25,6 +26,7 @@ type holder struct {
 	size   int64                        // claimed
 	answer func(part int) wire.Metadata // nil: says nothing
 	pex    []netip.AddrPort             // told at once
+	more   []netip.AddrPort             // told right after that
 	served chan int                     // the parts it was asked for, if anybody looks
 }
 
@@ -76,6 +78,9 @@ func (h *holder) talk(nc net.Conn, hash [20]byte) {
 	b = wire.Message{ID: wire.Extended, Data: hello.Append(nil)}.Append(b)
 	if h.pex != nil {
 		b = wire.Message{ID: wire.Extended, Ext: wire.OurPEX, Data: wire.Exchange{Added: h.pex}.Append(nil)}.Append(b)
+	}
+	if h.more != nil {
+		b = wire.Message{ID: wire.Extended, Ext: wire.OurPEX, Data: wire.Exchange{Added: h.more}.Append(nil)}.Append(b)
 	}
 	if _, err := nc.Write(b); err != nil {
 		return
@@ -178,6 +183,43 @@ func TestPeersTellOfOthers(t *testing.T) {
 	info := dictionary(20 << 10)
 	knows := &holder{pex: []netip.AddrPort{serve(t, sha1.Sum(info), honest(info))}}
 	mustRun(t, fetch(t, info, knows), info)
+}
+
+// A peer that tells of others again at once is not listened to a second time.
+func TestPeersTellOfOthersSeldom(t *testing.T) {
+	info := dictionary(20 << 10)
+	knows := honest(info)
+	knows.pex, knows.more = []netip.AddrPort{netip.MustParseAddrPort("127.0.0.1:9")}, []netip.AddrPort{netip.MustParseAddrPort("127.0.0.1:10")}
+	f := fetch(t, info, knows)
+	mustRun(t, f, info)
+	if named := f.Peers()[byPeers]; !slices.Equal(named, knows.pex) {
+		t.Errorf("known are %v, want %v", named, knows.pex)
+	}
+}
+
+// What peers name fills half of the list at most, and is asked after those that others have named.
+func TestHearsayComesLast(t *testing.T) {
+	f := New(Config{})
+	addrs := func(net byte, n int) (addrs []netip.AddrPort) {
+		for i := range n {
+			addrs = append(addrs, netip.AddrPortFrom(netip.AddrFrom4([4]byte{net, 0, byte(i >> 8), byte(i)}), 1))
+		}
+		return addrs
+	}
+	f.AddPeers(byPeers, addrs(20, 3*maxKnown))
+	f.AddPeers("tracker", addrs(30, 3))
+	if n := len(f.Peers()[byPeers]); n != maxHearsay {
+		t.Errorf("%d are known by hearsay", n)
+	}
+	for i := range 4 {
+		if s := f.next(); s == nil || (s.named == "tracker") != (i < 3) {
+			t.Errorf("number %d is %+v", i, s)
+		}
+	}
+	f.AddPeers("tracker", addrs(40, 3*maxKnown))
+	if len(f.known) != maxKnown {
+		t.Errorf("%d are known", len(f.known))
+	}
 }
 
 // A peer out on the Internet names services of this host: nobody knocks there.
