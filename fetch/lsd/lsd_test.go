@@ -155,6 +155,30 @@ func TestSegment(t *testing.T) {
 	})
 }
 
+// TestEveryInterface has one in the middle of two segments find who is on either, and be found by both.
+func TestEveryInterface(t *testing.T) {
+	hosts := segment(t, 2)
+	far := fmt.Sprintf("lsdfar%d", os.Getpid())
+	for _, args := range [][]string{
+		{"netns", "add", far},
+		{"-n", hosts[0], "link", "add", "eth1", "type", "veth", "peer", "name", "eth0", "netns", far},
+		{"-n", hosts[0], "addr", "add", "10.78.0.1/24", "dev", "eth1"}, {"-n", hosts[0], "link", "set", "eth1", "up"},
+		{"-n", far, "addr", "add", "10.78.0.2/24", "dev", "eth0"}, {"-n", far, "link", "set", "eth0", "up"}, {"-n", far, "link", "set", "lo", "up"},
+	} {
+		if out, err := exec.Command("ip", args...).CombinedOutput(); err != nil {
+			t.Fatalf("ip %v: %v: %s", args, err, out)
+		}
+		if args[0] == "netns" {
+			t.Cleanup(func() { _ = exec.Command("ip", "netns", "del", far).Run() })
+		}
+	}
+	env := []string{"LSD_TEST_PEER=1"}
+	middle, near, other := launch(t, hosts[0], env, os.Args[0]), launch(t, hosts[1], env, os.Args[0]), launch(t, far, env, os.Args[0])
+	middle.expectAll(t, "10.77.0.2:4001", "10.78.0.2:4001")
+	near.expectAll(t, "10.77.0.1:4001")
+	other.expectAll(t, "10.78.0.1:4001")
+}
+
 // expectAll waits until the program has found all these peers, in any order.
 func (p peer) expectAll(t *testing.T, peers ...string) {
 	t.Helper()

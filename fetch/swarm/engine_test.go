@@ -457,6 +457,47 @@ func TestPeerExchange(t *testing.T) {
 	}
 }
 
+// One that tells of peers more often than it may is not listened to in between; and nobody is told of more than fits into
+// one message.
+func TestPeerExchangeIsSeldom(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		r := newRig(t, fetchtest.NewContent(mebibyte, 64<<10), setup{pex: true})
+		var named []*fetchtest.Peer
+		for range 3 {
+			named = append(named, r.peer(fast, honest))
+		}
+		r.join(fast, fetchtest.Conduct{Beside: func(s *fetchtest.Session) error {
+			for _, p := range named { // the second one too soon
+				e := wire.Exchange{Added: []netip.AddrPort{p.Addr()}}
+				if err := s.Send(wire.Message{ID: wire.Extended, Ext: wire.OurPEX, Data: e.Append(nil)}); err != nil {
+					return err
+				}
+				time.Sleep(hearEvery * 2 / 3)
+			}
+			return nil
+		}})
+		time.Sleep(2 * time.Minute)
+		for i, p := range named {
+			if (p.Sessions() > 0) != (i != 1) {
+				t.Errorf("peer %d has %d connections", i, p.Sessions())
+			}
+		}
+	})
+	var many []netip.AddrPort
+	for i := range 3 * wire.MaxPEX {
+		many = append(many, netip.AddrPortFrom(netip.AddrFrom4([4]byte{9, 9, 9, byte(i)}), 9))
+	}
+	var x exchange
+	for range 3 {
+		if e := x.news(many, many[0]); len(e.Added) == 0 || len(e.Added) > wire.MaxPEX || len(e.Dropped) > 0 {
+			t.Errorf("told of %d, and of %d that have left", len(e.Added), len(e.Dropped))
+		}
+	}
+	if e := x.news(nil, many[0]); len(e.Added) > 0 || len(e.Dropped) != wire.MaxPEX {
+		t.Errorf("told of %d, and of %d that have left", len(e.Added), len(e.Dropped))
+	}
+}
+
 func TestMetadataIsServed(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		content := fetchtest.NewContent(64*mebibyte, 16<<10) // an info dictionary of 80 KiB

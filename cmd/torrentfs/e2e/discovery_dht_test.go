@@ -83,6 +83,22 @@ func node(ip, entry string) client {
 	}}
 }
 
+// TestDHTByNodes joins the DHT by a node that the .torrent names (BEP 5), with no bootstrap node alive.
+func TestDHTByNodes(t *testing.T) {
+	t.Parallel()
+	needMount(t)
+	tt := byLibtorrent(t, write(t, filepath.Join(t.TempDir(), "nodes.bin"), noise(44, 300_000)), making{})
+	seeder := node("127.0.0.55", "")
+	seeder.Torrents = []role{tt.seeding()}
+	network := runClients(t, nil, seeder)
+	b := []byte(output(t, "cat", tt.file)) // of which info is the last key
+	b = fmt.Appendf(b[:len(b)-1], "5:nodesll10:127.0.0.55i%deeee", network.ports[0])
+	named := write(t, filepath.Join(t.TempDir(), "nodes.torrent"), b)
+	// The seeder is in the DHT with itself, which it announces to when somebody else is there.
+	m := startMount(t, nil, t.TempDir(), named, "--no-dht=false", "--dht-bootstrap", fmt.Sprintf("127.0.0.1:%d", freePort(t)))
+	output(t, "cmp", tt.original(tt.name), m.path(tt.name))
+}
+
 // TestDHTByPeer joins the DHT by what a peer says of its node, with no bootstrap node alive. The peer has nothing of the
 // torrent; the DHT knows who has.
 func TestDHTByPeer(t *testing.T) {

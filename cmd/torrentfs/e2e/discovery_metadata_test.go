@@ -32,6 +32,25 @@ func TestMetadata(t *testing.T) {
 	}
 }
 
+// TestMetadataForOthers has libtorrent, which knows nothing but a magnet link, get metadata and content from a mount.
+func TestMetadataForOthers(t *testing.T) {
+	t.Parallel()
+	needMount(t)
+	want := noise(73, 500_000)
+	tt := byLibtorrent(t, write(t, filepath.Join(t.TempDir(), "given.bin"), want), making{
+		info: map[string]any{"x-several-parts": strings.Repeat("metadata ", 10_000)},
+	})
+	folder := t.TempDir()
+	runClients(t, nil, client{
+		Settings: map[string]any{"listen_interfaces": "127.0.0.1:0"},
+		Torrents: []role{{Magnet: tt.magnet(), Folder: folder, Peers: []string{seedByMount(t, tt, seeding{}).addr()}}},
+	})
+	eventually(t, "libtorrent has all of it", func() bool {
+		got, err := os.ReadFile(filepath.Join(folder, tt.name))
+		return err == nil && bytes.Equal(got, want)
+	})
+}
+
 // aria2 is an aria2c that seeds one torrent.
 type aria2 struct {
 	*process

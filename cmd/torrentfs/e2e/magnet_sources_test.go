@@ -4,6 +4,7 @@ import (
 	"encoding/base32"
 	"encoding/hex"
 	"fmt"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -79,6 +80,45 @@ func TestKindsOfSources(t *testing.T) {
 			t.Errorf("by magnet link it is\n%s\nby file\n%s", got, want)
 		}
 	})
+}
+
+// TestMagnetNamesLink has the .torrent behind a link that a magnet names (xs, as) tried beside the swarm: it is enough, and
+// one that is of no use, or never answers, keeps nobody waiting who has the metadata. Where strangers' links may lead to is
+// a server at a public address.
+func TestMagnetNamesLink(t *testing.T) {
+	t.Parallel()
+	needMount(t)
+	r := newRouter(t)
+	tt := byLibtorrent(t, write(t, filepath.Join(t.TempDir(), "linked.bin"), noise(42, 300_000)), making{})
+	other := byLibtorrent(t, write(t, filepath.Join(t.TempDir(), "other.bin"), noise(43, 300_000)), making{})
+	seeder := fmt.Sprintf("9.9.9.1:%d", runClients(t, r.on(outside), client{
+		Settings: map[string]any{"listen_interfaces": "9.9.9.1:0"}, Torrents: []role{tt.seeding()},
+	}).ports[0])
+	mux := http.NewServeMux()
+	mux.HandleFunc("/right", func(w http.ResponseWriter, r *http.Request) { http.ServeFile(w, r, tt.file) })
+	mux.HandleFunc("/other", func(w http.ResponseWriter, r *http.Request) { http.ServeFile(w, r, other.file) })
+	mux.HandleFunc("/silent", func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() })
+	server := httptest.NewUnstartedServer(mux)
+	server.Listener.Close()
+	r.inside(outside, func() (err error) {
+		server.Listener, err = net.Listen("tcp4", "9.9.9.1:0")
+		return err
+	})
+	server.Start()
+	t.Cleanup(server.Close)
+	info := func(link string) string {
+		return outputOf(t, r.on(inside)(exec.Command(binary(t), "info", "--no-dht", "--cache-dir", t.TempDir(), tt.magnet()+link)))
+	}
+	for _, key := range []string{"xs", "as"} {
+		if got := info("&" + key + "=" + server.URL + "/right"); !strings.Contains(got, tt.name) {
+			t.Errorf("by %s it is\n%s", key, got)
+		}
+	}
+	for _, path := range []string{"/other", "/absent", "/silent"} {
+		if got := info("&xs=" + server.URL + path + "&x.pe=" + seeder); !strings.Contains(got, tt.name) {
+			t.Errorf("beside %s it is\n%s", path, got)
+		}
+	}
 }
 
 // filesOf gives the last paragraph of what info prints.
