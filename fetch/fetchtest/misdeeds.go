@@ -204,8 +204,10 @@ func blocks() []Misdeed {
 			req.Begin += uint32(len(right) / 2)
 			return s.Send(wire.Message{ID: wire.Piece, Index: req.Index, Begin: req.Begin, Data: right})
 		}),
-		answer("blocks of another piece", func(s *Session, req wire.Message, right []byte) error {
-			return s.Send(wire.Message{ID: wire.Piece, Index: (req.Index + 1) % uint32(s.Content.NumPieces()), Begin: req.Begin, Data: right})
+		answer("blocks of another piece", func(s *Session, req wire.Message, _ []byte) error {
+			other := req // and they are right, for it may be asked for that one too
+			other.Index = (req.Index + 1) % uint32(s.Content.NumPieces())
+			return s.Send(wire.Message{ID: wire.Piece, Index: other.Index, Begin: other.Begin, Data: s.Block(other)})
 		}),
 		answer("blocks out of range", func(s *Session, req wire.Message, right []byte) error {
 			return s.Send(wire.Message{ID: wire.Piece, Index: 1 << 31, Begin: 1 << 31, Data: right})

@@ -46,6 +46,7 @@ type Torrent struct {
 type Item struct {
 	ID     wire.ID
 	Ext    uint8
+	Asked  bool   // Piece: the block was asked for
 	Stored Sink   // Piece: the sink that took the block; nil if none did
 	Index  uint32 // as in wire.Message
 	Begin  uint32

@@ -174,6 +174,7 @@ func (r *reader) block(m wire.Message, it Item) error {
 		return violation("a block of %d bytes instead of %d", len(m.Data), req.length)
 	}
 	r.requested += int64(len(m.Data))
+	it.Asked = true
 	if req.sink.Put(m.Begin, m.Data) {
 		it.Stored = req.sink
 	}

@@ -72,6 +72,28 @@ func TestHangUpAtEveryByteOfTheHandshake(t *testing.T) {
 	})
 }
 
+// A peer that sends much and nothing of what it was asked for has delivered nothing, and is soon asked no more.
+func TestAnsweringBesideTheQuestion(t *testing.T) {
+	content := fetchtest.NewContent(8*mebibyte, 128<<10)
+	for _, bad := range fetchtest.Misdeeds() {
+		if bad.Name != "blocks that overlap" && bad.Name != "blocks of another piece" {
+			continue
+		}
+		t.Run(bad.Name, func(t *testing.T) {
+			bubble(t, func(t *testing.T) {
+				r := newRig(t, content, setup{})
+				hostile := r.join(fetchtest.Link{Delay: 2 * time.Millisecond, Rate: 16 * mebibyte}, bad.Conduct())
+				r.join(slow, honest)
+				r.join(slow, honest)
+				r.readAll(2 * mebibyte)
+				if n := hostile.Requests(); n == 0 || n > 100 {
+					t.Errorf("asked for %d blocks of %d", n, content.Length/wire.BlockSize)
+				}
+			})
+		})
+	}
+}
+
 // crowd is a swarm of peers, some of them honest and some not.
 type crowd struct {
 	good, bad []*fetchtest.Peer

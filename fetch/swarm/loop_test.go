@@ -62,5 +62,5 @@ func (l *loop) picker(m *member) {
 
 // pieceItem is what a connection tells of a block that it has put into an assembly.
 func pieceItem(index int, begin int64, a *assembly) *peer.Item {
-	return &peer.Item{ID: wire.Piece, Index: uint32(index), Begin: uint32(begin), Length: wire.BlockSize, Stored: a}
+	return &peer.Item{ID: wire.Piece, Index: uint32(index), Begin: uint32(begin), Length: wire.BlockSize, Asked: true, Stored: a}
 }

@@ -215,7 +215,9 @@ func (l *loop) block(m *member, it *peer.Item, now time.Duration) {
 	} else {
 		m.served(l.now)
 	}
-	l.members.picker.Received(m.id, int(it.Index), begin, n, stored, now)
+	if it.Asked { // of what nobody asked for a peer can send any amount, and still not deliver
+		l.members.picker.Received(m.id, int(it.Index), begin, n, stored, now)
+	}
 	if stored {
 		l.feed(a.build)
 	}
