@@ -94,7 +94,7 @@ func (p *Picker) binds(c *claim, now time.Duration) bool {
 
 // deferred reports whether a piece is left to peers that claim it, or that claim pieces and have it.
 func (p *Picker) deferred(pc *piece, now time.Duration) bool {
-	if p.neighbours == 0 || pc.sole != nil {
+	if p.neighbours == 0 || pc.jury != nil {
 		return false
 	}
 	if pc.holders > 0 {
@@ -156,7 +156,7 @@ func (p *Picker) turn(x *peer, i int, now time.Duration) (best *piece) {
 		if pc.class != class || seen >= spreadOver*(p.neighbours+1) {
 			break
 		}
-		if pc.holders > 0 || pc.sole != nil || p.deferred(pc, now) {
+		if pc.holders > 0 || pc.jury != nil || p.deferred(pc, now) {
 			continue
 		}
 		if pc.begun {

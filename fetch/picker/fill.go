@@ -173,7 +173,7 @@ func (p *Picker) press(now time.Duration) {
 		}
 		deferred := p.deferred(pc, now)
 		for i := range p.outlook.prospects {
-			if s := &p.outlook.prospects[i]; s.ready && !s.urgent && s.peer.serves(pc.index) && !(deferred && s.peer.all) {
+			if s := &p.outlook.prospects[i]; s.ready && !s.urgent && s.peer.serves(pc.index) && pc.admits(s.peer) && !(deferred && s.peer.all) {
 				s.urgent = true
 			}
 		}
@@ -199,10 +199,10 @@ func (p *Picker) choose(s *prospect, now time.Duration) (pc *piece, block int, l
 	seeds, partial, exact := 0, 0, 0
 	passed := 0 // free blocks of more urgent pieces
 	for i, pc := range p.open {
-		if pc.sole == x {
+		if pc.alone(x) {
 			return pc, pc.nthFree(0), false
 		}
-		if pc.sole != nil {
+		if !pc.admits(x) {
 			last = false
 			continue
 		}
@@ -219,12 +219,14 @@ func (p *Picker) choose(s *prospect, now time.Duration) (pc *piece, block int, l
 			seeds, partial = p.outlook.others(s)
 		}
 		left := partial
-		if exact++; partial > 0 && exact <= exactPieces {
+		if exact++; pc.jury != nil {
+			left = p.outlook.jurors(pc)
+		} else if partial > 0 && exact <= exactPieces {
 			left = p.outlook.holders(pc)
 		} else if partial > 0 {
 			left = partial * pc.holders / max(p.outlook.partial, pc.holders)
 		}
-		if !deferred {
+		if !deferred && pc.jury == nil {
 			left += seeds
 		}
 		if left = max(left-passed, 0); left >= pc.free {

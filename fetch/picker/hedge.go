@@ -49,7 +49,7 @@ func (p *Picker) hedge(now time.Duration) (wake time.Duration) {
 		if pc.class > Ahead || pc.class == Ahead && pc.deadline > now+hedgeAhead*fastest {
 			break
 		}
-		if pc.free > 1 || pc.sole != nil { // one is left for the fastest until it has room
+		if pc.free > 1 || len(pc.jury) == 1 { // one is left for the fastest until it has room
 			continue
 		}
 		if fastest == 0 {
@@ -129,7 +129,7 @@ func (o *outlook) best(pc *piece, b *block, near bool) (best *prospect) {
 	for i := range o.prospects {
 		s := &o.prospects[i]
 		x := s.peer
-		if best != nil && s.finish >= best.finish || x.stalled || x.flights >= x.queue || !x.serves(pc.index) || near && x.all ||
+		if best != nil && s.finish >= best.finish || x.stalled || x.flights >= x.queue || !x.serves(pc.index) || !pc.admits(x) || near && x.all ||
 			x.rate.value() == 0 && x.flights >= firstBlocks || b.flightOf(x) != nil {
 			continue
 		}

@@ -30,8 +30,8 @@ func (p *Picker) verify(t testing.TB) {
 				if f.piece != pc || f.block != i || p.byID[f.peer.id] != f.peer {
 					t.Fatalf("piece %d block %d has the flight of another: %+v", pc.index, i, f)
 				}
-				if pc.sole != nil && f.peer != pc.sole {
-					t.Fatalf("piece %d is peer %d's alone, and asked of peer %d", pc.index, pc.sole.id, f.peer.id)
+				if !pc.admits(f.peer) {
+					t.Fatalf("piece %d is asked of peer %d, who is none of its %d jurors", pc.index, f.peer.id, len(pc.jury))
 				}
 				flights[f.peer]++
 			}

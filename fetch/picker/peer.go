@@ -57,7 +57,7 @@ func (p *Picker) RemovePeer(id int) {
 	}
 	p.release(x, false, nil)
 	p.setBits(x, nil, false)
-	p.unsole(x)
+	p.excuse(x)
 	p.unclaimAll(x)
 	if x.neighbour {
 		p.neighbours--
@@ -127,7 +127,7 @@ func (p *Picker) DropHave(id, index, n int) {
 	if pc := p.pieces[index]; pc != nil {
 		pc.holders--
 		p.release(x, true, func(piece int) bool { return piece != index })
-		p.unsole(x)
+		p.excuse(x)
 	}
 }
 
@@ -141,7 +141,7 @@ func (p *Picker) SetChoked(id int, choked bool) {
 	x.stalled, x.penalty, x.pausedTo = false, 0, 0 // it has spoken
 	if choked {
 		p.release(x, false, func(piece int) bool { return x.fast[piece] })
-		p.unsole(x)
+		p.excuse(x)
 	} else {
 		p.hedgeAt = 0
 	}

@@ -13,13 +13,13 @@ type piece struct {
 	deadline    time.Duration
 	blockedAt   time.Duration // when a reader began to wait for it
 	blocks      []block
-	free        int           // blocks neither here nor in flight
-	left        int           // blocks not here
-	first       int           // no block before this one is free
-	holders     int           // peers that have this piece but not all
-	begun       bool          // blocks of it were asked of peers that have all
-	unclaimedAt time.Duration // when it was first looked at while nobody claimed it; 0 not yet
-	sole        *peer         // if not nil, only this peer may deliver it: the piece failed its hash and the liar is to be found
+	free        int            // blocks neither here nor in flight
+	left        int            // blocks not here
+	first       int            // no block before this one is free
+	holders     int            // peers that have this piece but not all
+	begun       bool           // blocks of it were asked of peers that have all
+	unclaimedAt time.Duration  // when it was first looked at while nobody claimed it; 0 not yet
+	jury        map[*peer]bool // if not nil, only these peers may deliver it: the piece failed its hash
 }
 
 // block is free (no flight, not here), in flight at one or two peers, or here.
@@ -194,47 +194,5 @@ func (p *Picker) taken(pc *piece) {
 	p.free--
 	if pc.free == 0 {
 		p.open.remove(pc)
-	}
-}
-
-// Sole lets only one peer deliver a piece, from its first block on: after a failed hash the piece then convicts or clears
-// whoever delivered it. The peer chosen is the one that should be done first with this and what it was given so before, that
-// has the piece and is not in avoid; ok is false when there is none, and the piece is then open to all as before. So it is
-// when that peer chokes us, falls silent or leaves.
-func (p *Picker) Sole(index int, avoid func(peer int) bool) (id int, ok bool) {
-	pc := p.pieces[index]
-	if pc == nil {
-		return 0, false
-	}
-	pc.sole = nil
-	given := make(map[*peer]int) // blocks
-	for _, o := range p.order {
-		if o.sole != nil {
-			given[o.sole] += o.left
-		}
-	}
-	least := 0.0
-	for _, x := range p.peers {
-		if !x.serves(index) || x.stalled || avoid(x.id) {
-			continue
-		}
-		if takes := float64(given[x]+pc.left) / p.pace(x); pc.sole == nil || takes < least {
-			pc.sole, least = x, takes
-		}
-	}
-	p.changed()
-	if pc.sole == nil {
-		return 0, false
-	}
-	return pc.sole.id, true
-}
-
-// unsole opens the pieces that only one peer was to deliver, which it does not now.
-func (p *Picker) unsole(x *peer) {
-	for _, pc := range p.order {
-		if pc.sole == x && !(x.serves(pc.index) && !x.stalled) {
-			pc.sole = nil
-			p.changed()
-		}
 	}
 }

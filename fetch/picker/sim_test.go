@@ -162,7 +162,7 @@ func (w *world) state() string {
 		if len(t.waiters) > 0 {
 			s += fmt.Sprintf("\n  piece %d, build %v", t.index, t.build != nil)
 			if pc := w.p.pieces[t.index]; pc != nil {
-				s += fmt.Sprintf(", %d blocks free, %d missing, sole %v", pc.free, pc.left, pc.sole != nil)
+				s += fmt.Sprintf(", %d blocks free, %d missing, jury %v", pc.free, pc.left, len(pc.jury))
 			}
 		}
 	}

@@ -36,7 +36,7 @@ func (p *Picker) expire(now time.Duration) {
 		x.stalled = true
 		x.penalty = min(max(2*x.penalty, patience), maxPenalty)
 		p.release(x, true, nil)
-		p.unsole(x)
+		p.excuse(x)
 	}
 }
 

@@ -3,34 +3,53 @@ package swarm
 import (
 	"crypto/sha1"
 	"slices"
-	"time"
 
 	"torrentfs/fetch/picker"
 )
 
 // A hash covers a piece, and a piece comes from many peers: one that fails its hash says that somebody lied, not who. So
-// the wrong copy's blocks are remembered, each by its hash and its sender, and the piece is repaired: blocks in doubt are
-// fetched again, ever more of them, until it passes. The blocks that differ from the right ones then convict their
-// senders, and nobody else is blamed.
+// the wrong copy's blocks are remembered, each by its hash and its sender, and the piece is repaired (repair.go) until it
+// passes. The blocks that differ from the right ones then convict their senders, and nobody else is blamed.
 //
-//	failed once    doubtful are the blocks of peers that have not proved themselves; if that says nothing, all
-//	failed again   doubtful are the blocks of which no two peers have sent the same
-//	and again      all, from one peer alone, whom another failure convicts
-//	and again      as before that, and so on
-//
-// A few doubtful blocks are fetched from one peer that has proved itself, many from all peers at once: with pieces of
-// 16 MiB a reader would wait a minute for a single one. A single one that takes too long is alone no more.
+// Until then the copies of a block speak for and against their senders: of two peers that sent the same neither is likely to
+// have lied, of two that sent different blocks one has. That bans nobody, since liars can agree too; but whom others bear
+// out is believed, and delivers the repairs of this piece and others.
 
 // record is what is known of a peer's honesty.
 type record struct {
 	passed    int // pieces that it had a part in and that passed their hash
 	counted   int // the last of them, plus one
+	cleared   int // inquiries that found nothing wrong of its
 	suspicion int // copies under inquiry that it had a part in
+	opinion       // of all inquiries together
 	banned    bool
 }
 
 // proven reports whether the peer's word is good until the contrary is shown.
 func (r *record) proven() bool { return !r.banned && r.passed >= 4 && r.passed > r.suspicion }
+
+// doubted reports whether others speak against the peer more than anything speaks for it.
+func (r *record) doubted() bool {
+	return r.banned || r.outvoted > 0 || r.disputed > r.vouched+r.cleared+r.passed
+}
+
+// believed reports whether the peer's word is good for a repair.
+func (r *record) believed() bool {
+	return !r.doubted() && (r.proven() || r.cleared+r.vouched > 0)
+}
+
+// opinion is what the copies of blocks say about a peer that sent one of them, counted in blocks.
+type opinion struct {
+	vouched  int // another peer sent the same, and no more others sent something else
+	disputed int // each peer sent something else
+	outvoted int // more others agree on something else
+}
+
+func (o *opinion) add(x opinion, n int) {
+	o.vouched += n * x.vouched
+	o.disputed += n * x.disputed
+	o.outvoted += n * x.outvoted
+}
 
 // trust is the account of the pieces that failed their hash.
 type trust struct {
@@ -47,11 +66,10 @@ const (
 
 // inquiry is about one piece.
 type inquiry struct {
-	copies []evidence
-	failed int           // times
-	sole   *member       // who alone delivers now
-	since  time.Duration // since then
-	lacked int           // blocks then
+	copies   []evidence
+	opinions map[*member]opinion // of their senders
+	failed   int                 // times
+	repair
 }
 
 // evidence is what a wrong copy of a piece was made of.
@@ -80,6 +98,9 @@ func (t *trust) note(index int, e evidence) *inquiry {
 		t.discard(q.copies[0])
 		q.copies = slices.Delete(q.copies, 0, 1)
 	}
+	if len(q.copies) > 1 {
+		q.weigh()
+	}
 	for t.blocks > maxEvidence && t.order[0] != index {
 		t.drop(t.order[0])
 	}
@@ -88,9 +109,11 @@ func (t *trust) note(index int, e evidence) *inquiry {
 
 // drop ends an inquiry.
 func (t *trust) drop(index int) {
-	for _, e := range t.inquiries[index].copies {
+	q := t.inquiries[index]
+	for _, e := range q.copies {
 		t.discard(e)
 	}
+	q.express(nil)
 	delete(t.inquiries, index)
 	i := slices.Index(t.order, index)
 	t.order = slices.Delete(t.order, i, i+1)
@@ -103,164 +126,71 @@ func (t *trust) discard(e evidence) {
 	}
 }
 
-// refuse takes in that a piece failed its hash.
-func (l *loop) refuse(b *build, sums [][sha1.Size]byte) {
-	l.meters.failed++
-	q := l.trust.note(b.index, evidence{slices.Clone(b.from), sums})
-	if senders := distinct(b.from); len(senders) == 1 {
-		l.ban(senders[0], "sent a piece that failed its hash")
-	}
-	t := l.demand.targets[b.index]
-	if t == nil || t.build != b {
-		l.builds.unpark(b.index)
-		l.meters.wasted += l.cfg.Torrent.PieceSize(b.index)
-		l.release(b)
-		return
-	}
-	doubtful, n := q.doubtful(b)
-	l.retract(b, doubtful)
-	q.sole = nil
-	if q.all() || n <= fewBlocks || l.servers() <= fewServers {
-		l.appoint(b, q)
-	}
-}
-
-const (
-	fewBlocks  = 16 // are fetched from one peer alone, and so are all when there are
-	fewServers = 3  // as many peers
-)
-
-// all reports whether it is time to fetch all of the piece from one peer.
-func (q *inquiry) all() bool { return q.failed >= 3 && q.failed%2 == 1 }
-
-// servers is the number of peers that serve us.
-func (l *loop) servers() (n int) {
-	for _, m := range l.members.all {
-		if !m.choking {
-			n++
+// weigh forms the opinions anew.
+func (q *inquiry) weigh() {
+	opinions := make(map[*member]opinion)
+	for i := range q.copies[0].sums {
+		votes := q.votes(i)
+		if len(votes) == 0 || len(votes) == 1 && len(votes[0].by) == 1 {
+			continue
 		}
-	}
-	return n
-}
-
-// purge takes the blocks of banned peers out of a complete build; it reports whether there were any.
-func (l *loop) purge(b *build) bool {
-	if t := l.demand.targets[b.index]; t == nil || t.build != b {
-		return false // nobody waits for it: its hash may say
-	}
-	doubtful, n := b.blocksOf(func(m *member) bool { return m.record.banned })
-	if n > 0 {
-		l.retract(b, doubtful)
-	}
-	return n > 0
-}
-
-// blocksOf marks the blocks of certain senders and counts them.
-func (b *build) blocksOf(whose func(m *member) bool) (marked []bool, n int) {
-	marked = make([]bool, b.blocks)
-	for i, m := range b.from {
-		if m != nil && whose(m) {
-			marked[i] = true
-			n++
-		}
-	}
-	return marked, n
-}
-
-// doubtful marks the blocks of a piece that are to be fetched again and counts them.
-func (q *inquiry) doubtful(b *build) (marked []bool, n int) {
-	if marked, n = b.blocksOf(func(m *member) bool { return m.record.banned }); n > 0 {
-		return marked, n
-	}
-	switch {
-	case q.failed == 1:
-		marked, n = b.blocksOf(func(m *member) bool { return !m.record.proven() })
-	case !q.all():
-		marked, n = q.disputed(b.blocks)
-	}
-	if n == 0 {
-		for i := range marked {
-			marked[i] = true
-		}
-		n = len(marked)
-	}
-	return marked, n
-}
-
-// disputed marks the blocks of which no two peers have sent the same.
-func (q *inquiry) disputed(blocks int) (marked []bool, n int) {
-	marked = make([]bool, blocks)
-	for i := range marked {
-		if !q.vouched(i) {
-			marked[i] = true
-			n++
-		}
-	}
-	return marked, n
-}
-
-func (q *inquiry) vouched(block int) bool {
-	for i, a := range q.copies {
-		for _, b := range q.copies[i+1:] {
-			if a.from[block] != b.from[block] && a.sums[block] == b.sums[block] {
-				return true
+		for k, v := range votes {
+			o := opinion{disputed: 1}
+			if settled(votes) {
+				o = opinion{outvoted: 1}
+				if k == 0 {
+					o = opinion{vouched: 1}
+				}
+			}
+			for _, m := range v.by {
+				sum := opinions[m]
+				sum.add(o, 1)
+				opinions[m] = sum
 			}
 		}
 	}
-	return false
+	q.express(opinions)
 }
 
-// appoint has one peer alone deliver what a piece lacks: one that has proved itself if there is any, otherwise one that
-// had no part in what was wrong; and not the same for all pieces.
-func (l *loop) appoint(b *build, q *inquiry) {
-	busy := make(map[*member]bool)
-	for _, o := range l.trust.inquiries {
-		busy[o.sole] = true
+// express makes the opinions known to those that they are about, in place of the ones before.
+func (q *inquiry) express(opinions map[*member]opinion) {
+	for m, o := range q.opinions {
+		m.record.add(o, -1)
 	}
-	involved := make(map[*member]bool)
+	q.opinions = opinions
+	for m, o := range q.opinions {
+		m.record.add(o, +1)
+	}
+}
+
+// vote is a block as some peers sent it.
+type vote struct {
+	sum [sha1.Size]byte
+	by  []*member
+}
+
+// votes are the different copies of a block, the one that most peers sent first. Those of banned peers don't count.
+func (q *inquiry) votes(block int) (votes []vote) {
 	for _, e := range q.copies {
-		for _, m := range e.from {
-			involved[m] = true
-		}
-	}
-	for _, fit := range []func(m *member) bool{
-		func(m *member) bool { return m.record.proven() && !busy[m] },
-		func(m *member) bool { return m.record.proven() },
-		func(m *member) bool { return m.downloaded > 0 && !involved[m] && !busy[m] },
-		func(m *member) bool { return m.downloaded > 0 && !busy[m] },
-		func(*member) bool { return true },
-	} {
-		id, ok := l.members.picker.Sole(b.index, func(id int) bool {
-			m := l.members.byID[id]
-			return m == nil || m.record.banned || !fit(m)
-		})
-		if ok {
-			q.sole, q.since, q.lacked = l.members.byID[id], l.now, b.left
-			return
-		}
-	}
-}
-
-const (
-	soleStart = time.Second     // within which a peer that delivers alone must have begun
-	soleEnd   = 8 * time.Second // within which it must be expected to end, when a reader waits
-)
-
-// hasten opens pieces to all peers whose single one takes too long.
-func (l *loop) hasten() {
-	for index, q := range l.trust.inquiries {
-		t := l.demand.targets[index]
-		if q.sole == nil || t == nil || t.build == nil || l.now-q.since < soleStart {
+		sum, from := e.sums[block], e.from[block]
+		if from.record.banned {
 			continue
 		}
-		b := t.build
-		done := q.lacked - b.left
-		rest := (l.now - q.since) / time.Duration(max(done, 1)) * time.Duration(b.left)
-		if done == 0 || t.class == picker.Blocked && rest > soleEnd {
-			l.members.picker.Sole(index, func(int) bool { return true })
-			q.sole = nil
+		i := slices.IndexFunc(votes, func(v vote) bool { return v.sum == sum })
+		if i < 0 {
+			votes = append(votes, vote{sum: sum, by: []*member{from}})
+		} else if !slices.Contains(votes[i].by, from) {
+			votes[i].by = append(votes[i].by, from)
 		}
 	}
+	slices.SortStableFunc(votes, func(a, b vote) int { return len(b.by) - len(a.by) })
+	return votes
+}
+
+// settled reports whether the first of a block's votes is likely to be right: several peers sent the same, more than sent
+// anything else.
+func settled(votes []vote) bool {
+	return len(votes) > 0 && len(votes[0].by) > 1 && (len(votes) == 1 || len(votes[1].by) < len(votes[0].by))
 }
 
 // distinct lists the members among from, each once.
@@ -296,14 +226,28 @@ func (l *loop) clear(b *build, right [][sha1.Size]byte) {
 	if q == nil {
 		return
 	}
-	for _, e := range q.copies {
-		for i, m := range e.from {
-			if len(right) > 0 && right[i] != e.sums[i] {
-				l.ban(m, "sent a block that was wrong")
+	if len(right) > 0 {
+		for _, e := range q.copies {
+			for i, m := range e.from {
+				if right[i] != e.sums[i] {
+					l.ban(m, "sent a block that was wrong")
+				}
 			}
+		}
+		for _, m := range q.senders() {
+			m.record.cleared++ // of those who are banned it does not matter
 		}
 	}
 	l.trust.drop(b.index)
+}
+
+// senders lists those who had a part in the copies.
+func (q *inquiry) senders() []*member {
+	var all []*member
+	for _, e := range q.copies {
+		all = append(all, e.from...)
+	}
+	return distinct(all)
 }
 
 // ban shuts a peer out. What it sent and was not verified yet is fetched again.

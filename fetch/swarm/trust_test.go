@@ -163,25 +163,48 @@ func TestInquiriesAreBounded(t *testing.T) {
 	}
 }
 
-func TestVouching(t *testing.T) {
-	a, b, c := new(member), new(member), new(member)
+func TestOpinions(t *testing.T) {
 	x, y := [sha1.Size]byte{1}, [sha1.Size]byte{2}
-	one := func(m *member, sum [sha1.Size]byte) evidence {
-		return evidence{from: []*member{m}, sums: [][sha1.Size]byte{sum}}
+	vouched, disputed, outvoted, none := opinion{vouched: 1}, opinion{disputed: 1}, opinion{outvoted: 1}, opinion{}
+	type part struct {
+		who int
+		sum [sha1.Size]byte
 	}
 	for _, c := range []struct {
-		name   string
-		copies []evidence
-		want   bool
+		name    string
+		copies  []part
+		want    [5]opinion
+		settled bool
 	}{
-		{"one copy", []evidence{one(a, x)}, false},
-		{"the same peer twice", []evidence{one(a, x), one(a, x)}, false},
-		{"two who agree", []evidence{one(a, x), one(b, x)}, true},
-		{"two who differ", []evidence{one(a, x), one(b, y)}, false},
-		{"two of three", []evidence{one(a, x), one(b, y), one(c, x)}, true},
+		{"one copy", []part{{0, x}}, [5]opinion{}, false},
+		{"the same peer twice", []part{{0, x}, {0, x}}, [5]opinion{}, false},
+		{"two who agree", []part{{0, x}, {1, x}}, [5]opinion{vouched, vouched}, true},
+		{"two who differ", []part{{0, x}, {1, y}}, [5]opinion{disputed, disputed}, false},
+		{"one who differs from itself", []part{{0, x}, {0, y}}, [5]opinion{{disputed: 2}}, false},
+		{"two of three", []part{{0, x}, {1, y}, {2, x}}, [5]opinion{vouched, outvoted, vouched}, true},
+		{"two of three, and the last is the third", []part{{0, x}, {1, x}, {2, y}}, [5]opinion{vouched, vouched, outvoted}, false},
+		{"two and two", []part{{0, x}, {1, y}, {2, x}, {3, y}}, [5]opinion{disputed, disputed, disputed, disputed}, false},
+		{"two and three", []part{{0, x}, {1, y}, {2, x}, {3, y}, {4, y}}, [5]opinion{outvoted, vouched, outvoted, vouched, vouched}, true},
+		{"two, one of them again", []part{{0, x}, {1, x}, {0, y}}, [5]opinion{{vouched: 1, outvoted: 1}, vouched}, false},
 	} {
-		if q := (&inquiry{copies: c.copies}); q.vouched(0) != c.want {
-			t.Errorf("%s: %v", c.name, q.vouched(0))
+		tr := newTrust()
+		var who [5]member
+		for _, p := range c.copies {
+			tr.note(7, evidence{from: []*member{&who[p.who]}, sums: [][sha1.Size]byte{p.sum}})
+		}
+		for i := range who {
+			if got := who[i].record.opinion; got != c.want[i] {
+				t.Errorf("%s: of peer %d it is said %+v, not %+v", c.name, i, got, c.want[i])
+			}
+		}
+		if _, n := tr.inquiries[7].unsettled(1); (n == 0) != c.settled {
+			t.Errorf("%s: settled %v", c.name, n == 0)
+		}
+		tr.drop(7)
+		for i := range who {
+			if got := who[i].record.opinion; got != none {
+				t.Errorf("%s: of peer %d it is said %+v, though the inquiry is over", c.name, i, got)
+			}
 		}
 	}
 }
