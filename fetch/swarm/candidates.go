@@ -16,7 +16,9 @@ const (
 	maxHearsay    = maxCandidates / 2 // of these, how many that only other peers named
 	maxTold       = 100               // named by one of them and not found to be there yet
 	maxAtHost     = 10                // at one IP address
-	maxDials      = 30                // under way at once
+	maxDials      = 30                // under way at once, those aside that linger
+	maxLingering  = 100               // dials that go on beside them
+	lingers       = time.Second       // after which a dial does: most addresses that don't answer never will
 	hearsayDials  = 20                // of these, to addresses that only other peers named: made-up ones take long to fail
 	dialTimeout   = 8 * time.Second
 	firstPause    = 2 * time.Second // before a peer that failed is tried again; doubles with each failure
@@ -45,6 +47,7 @@ type candidate struct {
 	member    *member       // connected
 	dialling  bool
 	dialled   time.Duration // when that began
+	lingering bool          // dialling for long: it holds nobody else up
 	failures  int
 	last      time.Duration // when a connection ended or did not come to be
 	notBefore time.Duration
@@ -58,7 +61,8 @@ type candidates struct {
 	told    map[netip.Addr]int // addresses that each peer named and that were not found to be there yet
 	hearsay int                // addresses that only peers named
 	dials   int
-	guesses int // of the dials, those to hearsay
+	linger  int // of the dials, those that do
+	guesses int // and those to hearsay
 	bans    bans
 	self    [2]netip.AddrPort // our own, as others see it, of IPv4 and IPv6; not valid while unknown
 }
@@ -295,9 +299,34 @@ func (p *candidates) left(c *candidate, m *member, useful bool, now time.Duratio
 // banned reports whether an address is shut out.
 func (p *candidates) banned(addr netip.AddrPort) bool { return p.bans.addr(addr) }
 
+// ended notes that a dial, which was to hearsay or not, has ended.
+func (p *candidates) ended(c *candidate, guess bool) {
+	p.dials--
+	if guess {
+		p.guesses--
+	}
+	if c.lingering {
+		p.linger--
+	}
+	c.dialling, c.lingering = false, false
+}
+
+// wait notes which dials linger.
+func (p *candidates) wait(now time.Duration) {
+	for _, c := range p.byAddr {
+		if c.dialling && !c.lingering && now-c.dialled >= lingers {
+			c.lingering = true
+			p.linger++
+		}
+	}
+}
+
 // dial starts as many dials as there is room for.
 func (l *loop) dial() {
-	for l.pool.dials < maxDials && len(l.members.all)+l.pool.dials < l.cfg.MaxPeers {
+	for l.pool.dials < maxDials+maxLingering {
+		if dials := l.pool.dials - l.pool.linger; dials >= maxDials || len(l.members.all)+dials >= l.cfg.MaxPeers {
+			return
+		}
 		c := l.pool.next(l.now)
 		if c == nil || l.cfg.Room != nil && !l.cfg.Room() {
 			return
@@ -313,11 +342,7 @@ func (l *loop) dial() {
 			defer l.wg.Done()
 			conn, err := l.connect(c.addr)
 			known := l.call(func(l *loop) {
-				l.pool.dials--
-				if guess {
-					l.pool.guesses--
-				}
-				c.dialling = false
+				l.pool.ended(c, guess)
 				if err != nil {
 					l.cfg.Logger.Debug("cannot connect", "peer", c.addr, "source", c.source, "err", err)
 					l.pool.left(c, nil, false, l.now)

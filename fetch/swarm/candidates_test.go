@@ -378,3 +378,47 @@ func TestComing(t *testing.T) {
 		t.Errorf("%d until %v, want 4 until %v", n, until, now+70*time.Millisecond)
 	}
 }
+
+// Most addresses that a tracker or the DHT names lead nowhere. Who waits for them to fail must not keep us from the others.
+func TestAddressesThatDoNotAnswerHoldNobodyUp(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		content := fetchtest.NewContent(mebibyte, 64<<10)
+		r := newRig(t, content, setup{maxPeers: 80})
+		var alive []*fetchtest.Peer
+		for i := range 150 {
+			if i%15 == 0 {
+				alive = append(alive, r.join(fast, honest))
+			} else {
+				r.join(fast, fetchtest.Silent)
+			}
+		}
+		time.Sleep(dialTimeout + 3*time.Second) // 30 at a time would be 60 by now
+		r.settle()
+		for i, p := range alive {
+			if !r.connected(p) {
+				t.Errorf("peer %d of %d is not connected", i, len(alive))
+			}
+		}
+		r.on(func(l *loop) {
+			if l.pool.dials > maxDials+maxLingering {
+				t.Errorf("%d dials at once", l.pool.dials)
+			}
+		})
+		time.Sleep(2 * dialTimeout)
+		r.settle()
+		r.on(func(l *loop) {
+			dialling, lingering := 0, 0
+			for _, c := range l.pool.byAddr {
+				if c.dialling {
+					dialling++
+				}
+				if c.lingering {
+					lingering++
+				}
+			}
+			if l.pool.dials != dialling || l.pool.linger != lingering {
+				t.Errorf("%d dials, %d of them lingering, counted %d and %d", dialling, lingering, l.pool.dials, l.pool.linger)
+			}
+		})
+	})
+}

@@ -296,6 +296,7 @@ func (l *loop) sweep() {
 	l.locate()
 	l.turnover()
 	l.listen()
+	l.pool.wait(l.now)
 	l.dial()
 	l.rechoke()
 	l.gossip()
