@@ -93,9 +93,9 @@ func (d *door) peerSign(now time.Time) {
 	d.peers = now.Add(signLasts)
 }
 
-// look decides again, and says whether that is news. A node is hidden if it has cause to doubt that it can be reached; as
-// long as it has none, the trial has not begun.
-func (d *door) look(hidden bool, now time.Time) (news bool) {
+// look decides again. A node is hidden if it has cause to doubt that it can be reached; as long as it has none, the trial has
+// not begun.
+func (d *door) look(hidden bool, now time.Time) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if !hidden || now.Sub(d.until) >= nextTrial {
@@ -103,8 +103,7 @@ func (d *door) look(hidden bool, now time.Time) (news bool) {
 			d.until = end
 		}
 	}
-	shut := d.locked || !now.Before(d.until)
-	return d.shut.Swap(shut) != shut
+	d.shut.Store(d.locked || !now.Before(d.until))
 }
 
 // admitsPeers says whether it helps others to be told of our port for peers: there is a sign that they get in, or none yet

@@ -88,7 +88,7 @@ func TestBecomesReadOnly(t *testing.T) {
 		if !f.guard.door.shut.Load() {
 			t.Error("the second trial has no end")
 		}
-		if n := strings.Count(log.String(), "taking part as"); n != 4 {
+		if n := strings.Count(log.String(), "taking part as"); n != 5 {
 			t.Errorf("logged %s", log.String())
 		}
 	})

@@ -47,6 +47,7 @@ type family struct {
 	hosts    *hosts
 	other    *family // nil if there is none
 	near     bool    // the latest refresh was near our id; for keep alone
+	shut     bool    // the door was, when it was last looked at; for keep alone
 	greet    chan netip.AddrPort
 	manners  *rate.Limiter // of greetings
 	ours     func(netip.Addr) bool
@@ -66,7 +67,7 @@ type session struct {
 
 func newFamily(conn net.PacketConn, six bool, cfg *Config, hosts *hosts) *family {
 	f := &family{six: six, log: cfg.Logger, store: newStore(), hosts: hosts, greet: make(chan netip.AddrPort, 64),
-		manners: rate.NewLimiter(greetRate, greetBurst), ours: ofThisHost}
+		manners: rate.NewLimiter(greetRate, greetBurst), shut: cfg.ReadOnly, ours: ofThisHost}
 	f.guard = &guard{conn: conn, six: six, log: cfg.Logger, door: newDoor(cfg.ReadOnly), side: f, queries: newGate()}
 	return f
 }
@@ -188,11 +189,12 @@ func (f *family) renew() {
 func (f *family) watchDoor() {
 	ip := f.votes.winner()
 	hidden := ip.IsValid() && (!f.ours(ip) || f.contacts.size() >= enough)
-	d := f.guard.door
-	if !d.look(hidden, time.Now()) {
+	f.guard.door.look(hidden, time.Now())
+	shut := f.guard.door.shut.Load()
+	if shut == f.shut {
 		return
 	}
-	if d.shut.Load() {
+	if f.shut = shut; shut {
 		f.log.Info("dht: nobody gets through to us from outside: taking part as a read-only node", "address", ip)
 	} else {
 		f.log.Info("dht: taking part as an ordinary node again, for others to get through to us", "address", ip)
