@@ -92,6 +92,10 @@ func FuzzIndex(f *testing.F) {
 	h := spec.header()
 	f.Add(h.encode(), []byte{1, 2, 3, 4, 5, 6, 7, 8, 9})
 	f.Add([]byte(indexMagic), []byte{})
+	f.Add(h.encode(), []byte{})
+	f.Add(h.encode(), bytes.Repeat([]byte{1, 0, 0, 0}, 100)) // too many
+	other := header{name: "another", pieceLength: 20, length: 100}
+	f.Add(other.encode(), []byte{1, 0, 0, 0})
 	dir := Dir(inMemory(f))
 	f.Fuzz(func(t *testing.T, head, stamps []byte) {
 		if len(head) == headerSize {

@@ -194,6 +194,17 @@ func (mute) Write(p []byte) (int, error) { return len(p), nil }
 func FuzzReceive(f *testing.F) {
 	f.Add([]byte("padding"), []byte("\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x03\x00\x02pp\x00\x04initrest"))
 	f.Add([]byte{}, []byte("\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x01\xff\xff"))
+	for _, plain := range []string{
+		"", "\x00\x00\x00\x00", "\x00\x00\x00\x00\x00\x00\x00\x00", "\x00\x00\x00\x00\x00\x00\x00\x01\x00\x00\x00\x03\x00\x00\x00\x00",
+		"\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x02\x00\x00\x00\x00rest", "\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x01\x00\x00\x00\x00rest",
+		"\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x04\x00\x00\x00\x00", "\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x02\x00\x00",
+		"\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x02\x00\x05pp", "\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x02\x00\x00\x00\x09init",
+	} {
+		f.Add([]byte{}, []byte(plain))
+	}
+	for _, n := range []int{maxPad, maxPad + 1, maxPad + 100} {
+		f.Add(bytes.Repeat([]byte{1}, n), []byte("\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x02\x00\x00\x00\x00"))
+	}
 	f.Fuzz(func(t *testing.T, pad, plain []byte) {
 		s := &secret{7}
 		req1, proof := hash([]byte("req1"), s[:]), s.proof(ours)
@@ -221,6 +232,8 @@ func FuzzSniff(f *testing.F) {
 	f.Add([]byte(plainStart))
 	f.Add([]byte("\x13BitTorrent protocoL"))
 	f.Add([]byte("GET / HTTP/1.1"))
+	f.Add([]byte("\x13Bit"))
+	f.Add([]byte{})
 	f.Fuzz(func(t *testing.T, b []byte) {
 		again, plain, err := Sniff(t.Context(), from{mute{}, bytes.NewReader(b)})
 		if err != nil {
@@ -251,6 +264,12 @@ func (from) Close() error                 { return nil }
 // FuzzInitiate decrypts what a peer that we dialled may answer.
 func FuzzInitiate(f *testing.F) {
 	f.Add([]byte("padding"), []byte("\x00\x00\x00\x02\x00\x02pprest"))
+	for _, plain := range []string{"", "\x00\x00", "\x00\x00\x00\x01\x00\x00rest", "\x00\x00\x00\x03\x00\x00", "\x00\x00\x00\x04\x00\x00", "\x00\x00\x00\x02\xff\xff"} {
+		f.Add([]byte{}, []byte(plain))
+	}
+	for _, n := range []int{maxPad, maxPad + 1, maxPad + 100} {
+		f.Add(bytes.Repeat([]byte{1}, n), []byte("\x00\x00\x00\x02\x00\x00"))
+	}
 	f.Fuzz(func(t *testing.T, pad, plain []byte) {
 		s := &secret{7}
 		body := append(make([]byte, 8), plain...)

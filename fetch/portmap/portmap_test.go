@@ -357,6 +357,11 @@ func TestHostileRouter(t *testing.T) {
 func FuzzDescription(f *testing.F) {
 	f.Add([]byte(fmt.Sprintf(description, "<URLBase>http://192.168.1.1/</URLBase>", "/control")))
 	f.Add([]byte(fmt.Sprintf(description, "", "::")))
+	f.Add([]byte(fmt.Sprintf(description, "<URLBase>http://[::1</URLBase>", "/control")))
+	for _, service := range []string{"WANIPConnection:2", "WANPPPConnection:1", "Layer3Forwarding:1"} {
+		f.Add([]byte(strings.Replace(fmt.Sprintf(description, "", "/control"), "WANIPConnection:1", service, 1)))
+	}
+	f.Add([]byte("junk"))
 	f.Fuzz(func(_ *testing.T, b []byte) {
 		at := &url.URL{Scheme: "http", Host: "192.168.1.1", Path: "/x.xml"}
 		_, _ = parseDescription(bytes.NewReader(b), at)
@@ -365,6 +370,14 @@ func FuzzDescription(f *testing.F) {
 
 func FuzzLocated(f *testing.F) {
 	f.Add([]byte("HTTP/1.1 200 OK\r\nLocation: http://192.168.1.1:5000/x.xml\r\n\r\n"))
+	for _, s := range []string{
+		"junk", "HTTP/1.1 404 Not Found\r\nLocation: http://192.168.1.1/\r\n\r\n", "HTTP/1.1 200 OK\r\n\r\n",
+		"HTTP/1.1 200 OK\r\nLocation: https://192.168.1.1/\r\n\r\n", "HTTP/1.1 200 OK\r\nLocation: http://a:b@192.168.1.1/\r\n\r\n",
+		"HTTP/1.1 200 OK\r\nLocation: http://192.168.1.2/\r\n\r\n", "HTTP/1.1 200 OK\r\nLocation: http://router.test/\r\n\r\n",
+		"HTTP/1.1 200 OK\r\nLocation: http://[::1\r\n\r\n",
+	} {
+		f.Add([]byte(s))
+	}
 	f.Fuzz(func(t *testing.T, b []byte) {
 		if u := located(b, netip.MustParseAddr("192.168.1.1")); u != nil && u.Hostname() != "192.168.1.1" {
 			t.Errorf("leads to %v", u)

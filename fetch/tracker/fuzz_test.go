@@ -5,6 +5,7 @@ import (
 	"compress/gzip"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"io"
 	"net/netip"
 	"strings"
@@ -58,6 +59,15 @@ func printable(s string) bool {
 	return utf8.ValidString(s) && strings.IndexFunc(s, func(r rune) bool { return !unicode.IsPrint(r) }) < 0
 }
 
+// many is a compact list of so many peers.
+func many(n int) string {
+	var b []byte
+	for i := range n {
+		b = append(b, 8, 8, byte(i>>8), byte(i), 0x1a, 0xe1)
+	}
+	return string(b)
+}
+
 func FuzzHTTPReply(f *testing.F) {
 	for _, s := range []string{
 		"d14:failure reason2:no8:retry in2:15e", "d14:failure reason2:no8:retry ini5ee", "d14:failure reason2:no8:retry inlee",
@@ -65,6 +75,8 @@ func FuzzHTTPReply(f *testing.F) {
 		"d5:peersld2:ip7:1.2.3.44:porti6881eed2:ip3:::14:porti1eeee", "d5:peersd1:ai1eee", "d5:peersli1e1:alee6:peers6i1ee",
 		"d8:intervali9223372036854775807e12:min intervali-1e8:completei-1e10:tracker id1:xe",
 		"d15:warning message4:\xff\x00\n 11:external ip4:\x01\x02\x03\x04e",
+		fmt.Sprintf("d14:failure reason%d:%se", 2*maxText, strings.Repeat("ä", maxText)),
+		fmt.Sprintf("d5:peers%d:%se", 6*(maxPeers+1), many(maxPeers+1)),
 	} {
 		f.Add([]byte(s))
 	}
@@ -120,6 +132,7 @@ func FuzzUDPReply(f *testing.F) {
 func FuzzCompact(f *testing.F) {
 	f.Add([]byte("\x01\x02\x03\x04\x1a\xe1"), false)
 	f.Add(bytes.Repeat([]byte{0x20, 1}, 27), true)
+	f.Add([]byte(many(maxPeers+1)), false)
 	f.Fuzz(func(t *testing.T, b []byte, is6 bool) {
 		size := compact4
 		if is6 {

@@ -24,6 +24,10 @@ func TestClaims(t *testing.T) {
 // FuzzClaims: no panic, a bounded number of pieces, and what is taken prints to the same.
 func FuzzClaims(f *testing.F) {
 	f.Add(Claims{All: true, Pieces: []uint32{7, 9}}.Append(nil))
+	f.Add(Claims{}.Append(nil))
+	for _, bad := range [][]byte{nil, {2}, {0, 1}, {1, 0, 0, 0}, make([]byte, 1+4*(MaxClaims+1))} {
+		f.Add(bad)
+	}
 	f.Fuzz(func(t *testing.T, b []byte) {
 		c, err := ParseClaims(b)
 		if err == nil && (len(c.Pieces) > MaxClaims || !bytes.Equal(c.Append(nil), b)) {
