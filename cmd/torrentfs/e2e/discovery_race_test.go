@@ -5,6 +5,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -36,7 +37,11 @@ func TestRaceOfFamilies(t *testing.T) {
 			serveNames(t, s, 0, name, netip.MustParseAddr(four), netip.MustParseAddr(six))
 			tt := byLibtorrent(t, write(t, filepath.Join(t.TempDir(), "race.bin"), noise(49, 300_000)), making{})
 			runClients(t, s.on(1), client{Settings: map[string]any{"listen_interfaces": lives}, Torrents: []role{tt.seeding()}})
-			m := startMount(t, s.on(0), t.TempDir(), tt.file, "--listen", ":0", "--read-timeout", "10s", "--peer", name+":6001")
+			byDNS := func(cmd *exec.Cmd) *exec.Cmd { // not by what else this system may look names up with
+				cmd.Env = append(os.Environ(), "GODEBUG=netdns=go")
+				return s.on(0)(cmd)
+			}
+			m := startMount(t, byDNS, t.TempDir(), tt.file, "--listen", ":0", "--read-timeout", "10s", "--peer", name+":6001")
 			output(t, "cmp", tt.original(tt.name), m.path(tt.name))
 		})
 	}
