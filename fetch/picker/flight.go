@@ -186,6 +186,11 @@ func (p *Picker) Received(id, index int, begin, length int64, stored bool, now t
 		}
 		return false
 	}
+	for _, g := range pc.blocks[i].flights {
+		if g != nil && g != f {
+			g.peer.forsaken(now)
+		}
+	}
 	p.settle(pc, i, f)
 	if pc.left > 0 {
 		return false

@@ -78,6 +78,7 @@ func (p *Picker) hedgePiece(pc *piece, fastest, now time.Duration) (wake time.Du
 				again = now + patience
 			} else if worth(wait, seconds(z.finish)) && p.hedges.take(f.length) {
 				if b.flights[1] != nil {
+					f.peer.forsaken(now)
 					p.cancel(f)
 					p.land(f)
 				}

@@ -40,6 +40,11 @@ func (p *Picker) expire(now time.Duration) {
 	}
 }
 
+// forsaken notes that what the peer is late with is taken back for another to deliver. It is believed to be as late with the
+// next block, until it delivers any; otherwise peers that never do would take a block from each other without end, each of
+// them anew as good as anybody.
+func (x *peer) forsaken(now time.Duration) { x.penalty = max(x.penalty, x.late(now)) }
+
 // rejected pauses a peer that says no, so that it is not asked the same again at once.
 func (x *peer) rejected(now time.Duration) {
 	x.pausedTo = max(x.pausedTo, now+rejectPause<<min(x.rejects, maxRejects))
