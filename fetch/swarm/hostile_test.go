@@ -101,30 +101,39 @@ type crowd struct {
 	kinds     []fetchtest.Misdeed // of the bad ones
 }
 
-// unhurried are honest peers on real sockets that leave work to others: 50 blocks a second each.
-var unhurried = fetchtest.Conduct{Answer: func(s *fetchtest.Session, req wire.Message) error {
-	if err := s.Pause(20 * time.Millisecond); err != nil {
-		return err
+// unhurried is a conduct on a real socket that leaves work to others: 50 blocks a second.
+func unhurried(c fetchtest.Conduct) fetchtest.Conduct {
+	answer := c.Answer
+	if answer == nil {
+		answer = (*fetchtest.Session).Answer
 	}
-	return s.Answer(req)
-}}
+	c.Answer = func(s *fetchtest.Session, req wire.Message) error {
+		if err := s.Pause(20 * time.Millisecond); err != nil {
+			return err
+		}
+		return answer(s, req)
+	}
+	return c
+}
 
 // crowd joins n peers of which every second is hostile, of these kinds in turn; without any the honest half is left.
 func (r *rig) crowd(n int, misdeeds []fetchtest.Misdeed) (c crowd) {
+	join := func(link fetchtest.Link, conduct fetchtest.Conduct) *fetchtest.Peer {
+		if r.network == nil {
+			conduct = unhurried(conduct)
+		}
+		return r.join(link, conduct)
+	}
 	for i := range n {
 		if i%2 == 0 {
 			rtt := time.Duration(10+i%9*10) * time.Millisecond
-			conduct := honest
-			if r.network == nil {
-				conduct = unhurried
-			}
-			c.good = append(c.good, r.join(fetchtest.Link{Delay: rtt / 2, Rate: int64(256+i%5*64) << 10}, conduct))
+			c.good = append(c.good, join(fetchtest.Link{Delay: rtt / 2, Rate: int64(256+i%5*64) << 10}, honest))
 			continue
 		}
 		if len(misdeeds) > 0 {
 			kind := misdeeds[i/2%len(misdeeds)]
 			c.kinds = append(c.kinds, kind)
-			c.bad = append(c.bad, r.join(fetchtest.Link{Delay: 10 * time.Millisecond, Rate: mebibyte}, kind.Conduct()))
+			c.bad = append(c.bad, join(fetchtest.Link{Delay: 10 * time.Millisecond, Rate: mebibyte}, kind.Conduct()))
 		}
 	}
 	return c
