@@ -60,7 +60,7 @@ func TestFaultNetwork(t *testing.T) {
 				want := noise(90, 12<<20+3)
 				tt := byLibtorrent(t, write(t, filepath.Join(t.TempDir(), "away.bin"), want), making{piece: 256 << 10})
 				addr := seed(t, s, tt)
-				m := startMount(t, s.on(mount), t.TempDir(), tt.file, "--listen", ":0", "--peer", addr, "--readahead", "512KiB", "--read-timeout", "3m")
+				m := startMount(t, s.on(mount), t.TempDir(), tt.file, "--listen", ":0", "--peer", addr, "--readahead", "2MiB", "--read-timeout", "3m")
 				f, err := os.Open(m.path(tt.name))
 				if err != nil {
 					t.Fatal(err)
