@@ -4,10 +4,12 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -46,6 +48,23 @@ func TestFaultSignalledUnderManyReaders(t *testing.T) {
 			}
 		}
 	}
+}
+
+// TestFaultStopped stops the program in the middle of a download, as a suspended machine does, and has it go on.
+func TestFaultStopped(t *testing.T) {
+	t.Parallel()
+	tt := byLibtorrent(t, write(t, filepath.Join(t.TempDir(), "stopped.bin"), noise(111, 12<<20+1)), making{piece: 256 << 10})
+	s := seedByLibtorrent(t, tt, seeding{limit: 4 << 20})
+	m := mountTorrent(t, tt, "--peer", s.addr())
+	reader := start(t, exec.Command("cmp", tt.original(tt.name), m.path(tt.name)))
+	eventually(t, "some of it is here", func() bool { return s.uploaded() > 1<<20 || reader.ended() })
+	m.signal(syscall.SIGSTOP)
+	time.Sleep(away())
+	m.signal(syscall.SIGCONT)
+	if code := reader.exit(); code != 0 {
+		t.Errorf("cmp: exit code %d, %s", code, reader.stderr())
+	}
+	m.interrupt()
 }
 
 // inPread gives those of the descriptors in which a thread of this process waits in pread.
