@@ -62,8 +62,8 @@ type source struct {
 //
 // A folder's files are ordered by path without regard to case, and the info dictionary is written the way
 // transmission-create 3.00 does, so the same content, name, piece length and private flag give the same
-// info-hash; unless there are empty or hidden files, which it leaves out, or names whose order hangs on a
-// letter outside of ASCII, which it puts first on some machines and last on others.
+// info-hash; unless there are empty or hidden files, which it leaves out. Letters outside of ASCII come before
+// all others, as where it was built for x86.
 // Symbolic links to files are followed, links to folders and special files are left out.
 func Create(ctx context.Context, path string, opt CreateOptions, progress func(done, total int64)) ([]byte, error) {
 	path, err := filepath.Abs(path)
@@ -128,7 +128,7 @@ func findSources(path string) (sources []source, total int64, err error) {
 		return nil, 0, err
 	}
 	slices.SortFunc(sources, func(a, b source) int {
-		return cmp.Or(strings.Compare(lowerASCII(a.rel), lowerASCII(b.rel)), strings.Compare(a.rel, b.rel))
+		return cmp.Or(strings.Compare(sortKey(a.rel), sortKey(b.rel)), strings.Compare(a.rel, b.rel))
 	})
 	for i := range sources {
 		sources[i].offset = total
@@ -137,15 +137,17 @@ func findSources(path string) (sources []source, total int64, err error) {
 	return sources, total, nil
 }
 
-// lowerASCII leaves letters outside of ASCII alone, as the sort order of other clients does.
-func lowerASCII(s string) string {
-	b := []byte(s)
-	for i, c := range b {
+// sortKey gives the order of other clients: capitals count as small letters, but only those of ASCII, and bytes are
+// compared as signed numbers up to the zero that ends a string in C, so that bytes beyond ASCII come before that, too.
+func sortKey(s string) string {
+	b := make([]byte, len(s), len(s)+1)
+	for i, c := range []byte(s) {
 		if 'A' <= c && c <= 'Z' {
-			b[i] = c + 'a' - 'A'
+			c += 'a' - 'A'
 		}
+		b[i] = c ^ 0x80
 	}
-	return string(b)
+	return string(append(b, 0x80))
 }
 
 // choosePieceLength weighs quick first bytes, which small pieces give, against a small .torrent: at most 2,048

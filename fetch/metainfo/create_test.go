@@ -212,9 +212,15 @@ func TestCreateAsTransmissionDoes(t *testing.T) {
 	writesPublic := strings.Contains(string(version), " 3.")
 	single := filepath.Join(t.TempDir(), "one file.bin")
 	writeFile(t, single, 300_001)
-	for _, path := range []string{single, writeTree(t, "mixed", map[string]int{
+	exact := filepath.Join(t.TempDir(), "two pieces")
+	writeFile(t, exact, 64<<10)
+	for _, path := range []string{single, exact, writeTree(t, "mixed", map[string]int{
 		"b": 10, "A": 20_000, "a-b/x": 33_000, "a/x": 77_777, "a/Y/z": 1, "uml/Ünïcode/é": 5, "Z.txt": 40_000, "z/0": 2,
-	})} {
+	}), writeTree(t, "borders", map[string]int{
+		"1": 32 << 10, "2": 32<<10 - 1, "3": 1, "4/exact": 64 << 10, "5/one more": 32<<10 + 1, "6": 32<<10 - 1,
+	}), writeTree(t, "punctuation !", map[string]int{
+		"a b": 1, "a!b": 2, "a.b/c": 3, "d/c": 4, "a_b": 5, "A~": 6, "[x]": 7, "^y": 8, "映画/\U0001F3AC": 9, "a": 13, "aé": 14, "aÉ": 15, "'": 10, "%20": 11, "ab/c/d/e/f": 12,
+	}), writeTree(t, "of one", map[string]int{"below/and below/it": 100_000})} {
 		for _, private := range []bool{false, true} {
 			if !private && !writesPublic {
 				continue

@@ -126,7 +126,8 @@ func (s *Store) Verify(ctx context.Context, progress func(done, total int64)) (g
 	)
 	for range runtime.GOMAXPROCS(0) {
 		workers.Go(func() error {
-			buf := make([]byte, min(s.torrent.PieceLength, s.torrent.Length))
+			c := checker{store: s, hash: sha1.New(), buf: make([]byte, min(checkStep, s.torrent.Length))}
+			defer c.close()
 			for {
 				piece := int(next.Add(1)) - 1
 				if piece >= len(s.has) {
@@ -135,10 +136,9 @@ func (s *Store) Verify(ctx context.Context, progress func(done, total int64)) (g
 				if err := ctx.Err(); err != nil {
 					return err
 				}
-				data := buf[:s.torrent.PieceSize(piece)]
-				s.set(piece, s.read(piece, data))
+				s.set(piece, c.right(piece))
 				mu.Lock()
-				done += int64(len(data))
+				done += s.torrent.PieceSize(piece)
 				if progress != nil {
 					progress(done, s.torrent.Length)
 				}
@@ -236,27 +236,40 @@ func (s *Store) set(piece int, right bool) {
 	}
 }
 
-// read fills buf with the piece and says whether it is right. Padding is zeros and on no disk.
-func (s *Store) read(piece int, buf []byte) bool {
+// parts calls do for each run of bytes of a file that the piece is made of, in order, until it returns false, and reports
+// whether the piece was gone through to its end.
+func (s *Store) parts(piece int, do func(file int, begin, n int64) bool) bool {
 	files := s.torrent.Files
 	off := int64(piece) * s.torrent.PieceLength
 	// Files lie one behind the other, so the first that ends beyond off holds it.
 	i := sort.Search(len(files), func(i int) bool { return files[i].Offset+files[i].Length > off })
-	for rest := buf; len(rest) > 0; i++ {
+	for left := s.torrent.PieceSize(piece); left > 0; i++ {
 		if i == len(files) {
 			return false
 		}
 		begin := off - files[i].Offset
-		run := rest[:min(int64(len(rest)), files[i].Length-begin)]
-		if files[i].Padding {
-			clear(run)
-		} else if len(run) > 0 && !readAt(s.paths[i], run, begin) {
+		n := min(left, files[i].Length-begin)
+		if n > 0 && !do(i, begin, n) {
 			return false
 		}
-		rest = rest[len(run):]
-		off += int64(len(run))
+		left -= n
+		off += n
 	}
-	return sha1.Sum(buf) == s.torrent.Pieces[piece]
+	return true
+}
+
+// read fills buf with the piece and says whether it is right. Padding is zeros and on no disk.
+func (s *Store) read(piece int, buf []byte) bool {
+	rest := buf
+	return s.parts(piece, func(file int, begin, n int64) bool {
+		run := rest[:n]
+		rest = rest[n:]
+		if s.torrent.Files[file].Padding {
+			clear(run)
+			return true
+		}
+		return readAt(s.paths[file], run, begin)
+	}) && sha1.Sum(buf) == s.torrent.Pieces[piece]
 }
 
 // readAt fills p from the file at path. Files are opened for each run, so that a torrent of many files can't use up
