@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"torrentfs/fetch/fetchtest"
+	"torrentfs/fetch/peer"
 	"torrentfs/fetch/wire"
 )
 
@@ -557,4 +558,19 @@ func TestRandomReaders(t *testing.T) {
 		})
 	}
 	wg.Wait()
+}
+
+// The loop takes in what has come while it was at work, and must not date it back to when it began: a block would seem to
+// have taken less time than it did, and its peer many times as fast as it is.
+func TestDrainedBatchesAreNotDatedBack(t *testing.T) {
+	l, done := bareLoop(t, fetchtest.NewContent(mebibyte, 64<<10))
+	defer done()
+	m := l.guest(t, netip.MustParseAddrPort("10.1.2.3:4"))
+	l.start = time.Now().Add(-time.Hour)
+	l.now = time.Minute // when the loop began its work
+	l.events <- &peer.Batch{Conn: m.conn, At: l.start.Add(30 * time.Minute), Items: []peer.Item{{ID: wire.Unchoke}}}
+	l.drain()
+	if m.heard < 30*time.Minute {
+		t.Errorf("what came at 30m0s is dated %v", m.heard)
+	}
 }

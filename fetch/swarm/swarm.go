@@ -271,6 +271,7 @@ func (l *loop) drain() {
 	for range cap(l.events) {
 		select {
 		case b := <-l.events:
+			l.tell() // it may have come since: dated back, a block would seem to have taken no time
 			l.batch(b)
 		default:
 			return
