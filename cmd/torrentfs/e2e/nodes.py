@@ -10,6 +10,7 @@ list, then answers each line on standard input with a JSON list of statistics, a
 import json
 import sys
 import threading
+import time
 
 import libtorrent as lt
 
@@ -43,12 +44,18 @@ QUIET = {
 }
 
 
+def alerts(session):
+    """Gives what libtorrent has to say since the last time. Its wait_for_alert isn't used: what that returns may be moved
+    while Python looks at it, which crashes now and then."""
+    time.sleep(0.02)
+    return session.pop_alerts()
+
+
 def client(settings, torrents=()):
     session = lt.session({**QUIET, **settings})
     listening = False
     while not listening:
-        session.wait_for_alert(10000)
-        for alert in session.pop_alerts():
+        for alert in alerts(session):
             if isinstance(alert, lt.listen_failed_alert):
                 sys.exit(alert.message())
             listening |= isinstance(alert, lt.listen_succeeded_alert)
@@ -77,8 +84,7 @@ def add(session, folder, file=None, magnet=None, mode="", peers=(), upload_limit
 def report(session):
     """Logs what libtorrent has to say."""
     while True:
-        session.wait_for_alert(1000)
-        for alert in session.pop_alerts():
+        for alert in alerts(session):
             print(alert.message(), file=sys.stderr, flush=True)
 
 

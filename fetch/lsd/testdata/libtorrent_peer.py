@@ -13,8 +13,7 @@ ses.add_torrent(params)
 
 done = threading.Event()
 threading.Thread(target=lambda: (sys.stdin.read(), done.set()), daemon=True).start()
-while not done.is_set():
-    ses.wait_for_alert(200)
+while not done.wait(0.05): # wait_for_alert crashes now and then
     for a in ses.pop_alerts():
         if a.what() in ("lsd_peer", "lsd_error", "listen_failed"):
             print(a.what(), a.message(), flush=True)
