@@ -16,10 +16,9 @@ import (
 //	and again      all blocks, from one peer alone, whom another failure convicts
 //	and again      as the two before that, and so on
 //
-// If nothing is in doubt by that, everything is. If nobody is believed, those that had no part in it deliver, so that each
-// block has two senders. That may be as many as at the beginning, when nobody is known. But a reader waits: if they are too
-// few to do it soon, a few blocks are fetched from one peer and many from all at once, and a jury that takes too long is
-// dismissed.
+// If nothing is in doubt by that, everything is. If nobody is believed, as at the beginning, those that had no part in it
+// deliver, so that each block has two senders. But a reader waits: if they are too few to do it soon, a few blocks are fetched
+// from one peer and many from all at once, and a jury that takes too long is dismissed.
 
 // repair is who delivers what a piece lacks.
 type repair struct {

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"fmt"
-	"log/slog"
 	"net"
 	"net/netip"
 	"testing"
@@ -40,8 +39,6 @@ func bubble(t *testing.T, f func(t *testing.T)) {
 }
 
 // setup is what a rig's swarm is made of; its zero value is a swarm with room for everything.
-var dbgLogger *slog.Logger
-
 type setup struct {
 	cache    int64 // bytes of verified pieces kept; 0: as many as there are
 	inFlight int64 // 0: 64 MiB
@@ -79,7 +76,7 @@ func newRig(t testing.TB, content *fetchtest.Content, s setup) *rig {
 	r.store = fetchtest.NewStore(content.Torrent, s.cache)
 	cfg := Config{
 		Torrent: content.Torrent, Store: r.store, PeerID: s.id, Version: "under test", InFlight: s.inFlight,
-		MaxPeers: s.maxPeers, Upload: s.upload, PEX: s.pex, Keep: s.keep, Logger: dbgLogger, Dial: r.network.Dialer(s.addr),
+		MaxPeers: s.maxPeers, Upload: s.upload, PEX: s.pex, Keep: s.keep, Dial: r.network.Dialer(s.addr),
 		Room: s.room,
 	}
 	if s.real {
