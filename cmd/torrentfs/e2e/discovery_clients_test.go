@@ -18,6 +18,7 @@ var nodesScript string
 type client struct {
 	Settings map[string]any `json:"settings"`
 	Torrents []role         `json:"torrents,omitempty"`
+	Choosy   bool           `json:"choosy,omitempty"` // slots hold for peers at private addresses too
 }
 
 // role is a client's part in a torrent. Mode "seed" trusts the original to be whole, "upload" asks for nothing.

@@ -1,7 +1,7 @@
 """Runs libtorrent clients for the end-to-end tests of discovery: nodes.py CLIENTS, with CLIENTS as a JSON list, each
 
     {"settings": {...}, "torrents": [{"file" or "magnet": ..., "folder": ..., "mode": "seed" or "upload" or "", "peers": [...],
-      "upload_limit": bytes a second}]}
+      "upload_limit": bytes a second}], "choosy": true or false}
 
 Of the ways to find peers, those alone are on that the settings turn on. Prints the clients' listening ports as a JSON
 list, then answers each line on standard input with a JSON list of statistics, and ends with its standard input.
@@ -51,8 +51,12 @@ def alerts(session):
     return session.pop_alerts()
 
 
-def client(settings, torrents=()):
+def client(settings, torrents=(), choosy=False):
     session = lt.session({**QUIET, **settings})
+    if choosy:  # else it serves all peers at private addresses, whatever its slots
+        local = session.get_peer_class(session.local_peer_class_id)
+        local["ignore_unchoke_slots"] = False
+        session.set_peer_class(session.local_peer_class_id, local)
     listening = False
     while not listening:
         for alert in alerts(session):

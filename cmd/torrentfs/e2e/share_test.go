@@ -2,12 +2,15 @@ package e2e
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 )
@@ -102,49 +105,93 @@ func fastBinary(t testing.TB) string {
 	return fast(t)(exec.Command("torrentfs")).Path
 }
 
-// TestShareTitForTat reads from a swarm of libtorrent leechers that serve few and choose those that serve them, with
-// upload and without, each in a swarm of its own.
+// TestShareTitForTat reads from a swarm of libtorrent leechers that serve few and choose those that serve them: two mounts
+// at the same time, in the same swarm, of which one gives nothing back. The leechers have enough when the mounts come that
+// these find something to begin with, and none has all at the end: who has all has nothing to gain, and serves anybody.
 func TestShareTitForTat(t *testing.T) {
 	measuring(t)
-	const size, others, rate = 48 << 20, 6, 1 << 20
+	const size, others, rate, rounds = 384 << 20, 8, 1 << 20, 2
+	const seconds = 60
 	want := noise(96, size)
-	path := write(t, filepath.Join(t.TempDir(), "tit.bin"), want)
-	tt := byLibtorrent(t, path, making{piece: 256 << 10})
-	for _, flags := range [][]string{{}, {"--no-upload"}} {
-		seed := tt.seeding()
-		seed.UploadLimit = 2 * rate
-		few := map[string]any{
-			"listen_interfaces": "127.0.0.1:0", "alert_mask": errorsAndStatus,
-			"unchoke_slots_limit": 3, "choking_algorithm": 0, "unchoke_interval": 5, "optimistic_unchoke_interval": 10,
-		}
-		source := runClients(t, nil, client{Settings: few, Torrents: []role{seed}})
-		peers := []string{fmt.Sprintf("127.0.0.1:%d", source.ports[0])}
-		var all []client
-		for range others {
-			port := freePort(t)
-			settings := map[string]any{}
-			for k, v := range few {
-				settings[k] = v
+	tt := byLibtorrent(t, write(t, filepath.Join(t.TempDir(), "tit.bin"), want), making{piece: 256 << 10})
+	for range rounds {
+		source, leechers, peers := titForTat(t, tt, others, rate)
+		within(t, 2*patience, "each leecher has an eighth", func() bool {
+			return !slices.ContainsFunc(leechers.stats(), func(l clientStats) bool { return l.Done < size/8 })
+		})
+		var read [2]int
+		var errs [2]error
+		var mounts []*mount
+		var wg sync.WaitGroup
+		end := time.Now().Add(seconds * time.Second)
+		for i, flags := range [][]string{nil, {"--no-upload"}} {
+			for _, p := range peers {
+				flags = append(flags, "--peer", p)
 			}
-			settings["listen_interfaces"] = fmt.Sprintf("127.0.0.1:%d", port)
-			leech := tt.leeching(t.TempDir(), peers...)
-			leech.UploadLimit = rate
-			all = append(all, client{Settings: settings, Torrents: []role{leech}})
-			peers = append(peers, fmt.Sprintf("127.0.0.1:%d", port))
+			m := startMount(t, fast(t), t.TempDir(), tt.file, flags...)
+			mounts = append(mounts, m)
+			wg.Go(func() { read[i], errs[i] = readUntil(m.path(tt.name), want, end) })
 		}
-		swarm := runClients(t, nil, all...)
-		args := append([]string{}, flags...)
-		for _, p := range peers {
-			args = append(args, "--peer", p)
+		wg.Wait()
+		if err := errors.Join(errs[:]...); err != nil {
+			t.Fatal(err)
 		}
-		m := startMount(t, fast(t), t.TempDir(), tt.file, args...)
-		began := time.Now()
-		output(t, "cmp", path, m.path(tt.name))
-		t.Logf("%-12v %.1f s for %d MiB", flags, time.Since(began).Seconds(), size>>20)
-		m.interrupt()
-		swarm.kill()
+		most := int64(0)
+		for _, l := range leechers.stats() {
+			most = max(most, l.Done)
+		}
+		t.Logf("read in %d s: %.1f MiB with upload, %.1f with --no-upload; no leecher has more than %d of %d",
+			seconds, float64(read[0])/(1<<20), float64(read[1])/(1<<20), most>>20, size>>20)
+		for _, m := range mounts {
+			m.interrupt()
+		}
+		leechers.kill()
 		source.kill()
 	}
+}
+
+// readUntil reads a file from its first byte on and compares it, until the time has come, and gives how many bytes it read.
+func readUntil(path string, want []byte, end time.Time) (n int, err error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return 0, err
+	}
+	defer f.Close()
+	const step = 128 << 10
+	for time.Now().Before(end) && n < len(want) {
+		if err := readSame(f, want, span{int64(n), int64(min(step, len(want)-n))}); err != nil {
+			return n, err
+		}
+		n += step
+	}
+	return min(n, len(want)), nil
+}
+
+// titForTat starts a seeder and others that download from it and from each other; the addresses of all are peers. Each of
+// the others sends rate bytes a second to three peers and to one more that goes round, the seeder four times as much.
+// Rounds of choking are three times as short as usual.
+func titForTat(t *testing.T, tt torrent, others, rate int) (source, leechers *clients, peers []string) {
+	t.Helper()
+	listening := func(port int) map[string]any {
+		return map[string]any{
+			"listen_interfaces": fmt.Sprintf("127.0.0.1:%d", port), "alert_mask": errorsAndStatus,
+			"unchoke_slots_limit": 4, "num_optimistic_unchoke_slots": 1, "choking_algorithm": 0,
+			"unchoke_interval": 5, "optimistic_unchoke_interval": 10,
+		}
+	}
+	seed := tt.seeding()
+	seed.UploadLimit = 4 * rate
+	source = runClients(t, nil, client{Settings: listening(0), Torrents: []role{seed}, Choosy: true})
+	peers = []string{fmt.Sprintf("127.0.0.1:%d", source.ports[0])}
+	var all []client
+	for range others {
+		port := freePort(t)
+		leech := tt.leeching(t.TempDir(), slices.Clone(peers)...)
+		leech.UploadLimit = rate
+		all = append(all, client{Settings: listening(port), Torrents: []role{leech}, Choosy: true})
+		peers = append(peers, fmt.Sprintf("127.0.0.1:%d", port))
+	}
+	return source, runClients(t, nil, all...), peers
 }
 
 // TestShareLimits measures what --download-limit and --upload-limit let through in ten seconds.
