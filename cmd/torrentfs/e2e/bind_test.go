@@ -90,12 +90,17 @@ func (s twoLines) sent(line int) int {
 	return links[0].Stats64.TX.Packets
 }
 
+// notReset leaves out the kernel's resets. When a device is back, what a peer still sends to a connection that is gone is
+// answered so, by the routing table, whatever the socket was bound to. No program can help that.
+const notReset = "not (ip and tcp[13] == 4) and not (ip6 proto 6 and ip6[53] == 4)"
+
 // TestBindDevice has a mount use one of two network interfaces, the one that the routing table would not: to peers, for
 // trackers of both kinds, the DHT, the local network and names. When it goes down nothing leaves by the other, and when it
 // is back, or another one has taken its name, things go on.
 func TestBindDevice(t *testing.T) {
 	t.Parallel()
 	needMount(t)
+	need(t, "tcpdump")
 	s := newTwoLines(t)
 	tt := byLibtorrent(t, write(t, filepath.Join(t.TempDir(), "bound.bin"), noise(70, 6<<20)), making{trackers: []string{
 		"http://10.79.0.1:7/announce", "udp://10.79.0.1:7/announce", "http://tracker.torrentfs.test:7/announce",
@@ -105,6 +110,7 @@ func TestBindDevice(t *testing.T) {
 	const peer = "10.79.0.1:6881"
 	open := []string{"--listen", ":0", "--no-dht=false", "--dht-bootstrap", peer, "--no-lsd=false", "--peer", peer}
 
+	seen := s.capture("ip and " + notReset)
 	before := s.sent(1)
 	bound := append(slices.Clip(open), "--bind-device", "eth0")
 	for port := 9; port < 14; port++ { // nobody is there, which is tried again and again
@@ -147,8 +153,8 @@ func TestBindDevice(t *testing.T) {
 	if code := all.exit(); code != 0 {
 		t.Errorf("cmp: exit code %d", code)
 	}
-	if sent := s.sent(1) - before; sent != 0 {
-		t.Errorf("%d packets have left by the other line in all", sent)
+	if packets := seen(); packets != "" {
+		t.Errorf("by the other line this has left:\n%s", packets)
 	}
 	// The listener has moved to the new device, and hears from that alone.
 	port := listening.FindSubmatch(m.stderr())
@@ -216,7 +222,7 @@ func TestBindDeviceIPv6(t *testing.T) {
 	const peer, nobody = "[fd00:79::1]:6881", "[fd00:79::1]:9"
 	open := []string{"--listen", ":0", "--no-dht=false", "--dht-bootstrap", peer, "--no-lsd=false", "--peer", peer, "--peer", nobody}
 
-	seen := s.capture("tcp or udp or icmp")
+	seen := s.capture("(tcp or udp or icmp) and " + notReset)
 	m := startMount(t, s.on(host), t.TempDir(), tt.file, append(slices.Clip(open), "--bind-device", "eth0")...)
 	output(t, "cmp", "-n", "1000000", tt.original(tt.name), m.path(tt.name))
 	mark := len(m.stderr())
