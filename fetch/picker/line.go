@@ -7,7 +7,7 @@ const (
 	lineCount = 8                     // blocks in it, at least
 )
 
-var lineTuning = tuning{start: 4, gain: 1.25, slack: 100 * time.Millisecond, most: 8 * time.Second}
+var lineTuning = tuning{start: 5, gain: 1.25, slack: 100 * time.Millisecond, most: 8 * time.Second}
 
 // line is our own side of all connections: the sum of what peers send, which our own link may not carry. Then what each
 // of many peers has in flight, little as it may be, queues up in front of the link, and a reader that comes along waits
@@ -33,10 +33,6 @@ func (l *line) room(now time.Duration) bool {
 
 // received takes in a block that came, took after it was asked for.
 func (l *line) received(length int64, took, now time.Duration) {
-	if l.round.began == 0 { // the first of all: that nothing came before says nothing of the line
-		l.round.began = now
-		return
-	}
 	l.round.bytes += length
 	l.round.waits += took
 	l.round.count++

@@ -121,7 +121,7 @@ var targets = []simCase{
 	{name: "play-first", about: "the same; one is there 15 ms before the others", spec: apart(func(i int) time.Duration { return min(time.Duration(i), 1) * 15 * ms }),
 		run: playing(playRate, playFor), limit: limits{start: 1400 * ms, plays: true}},
 	{name: "play-apart", about: "the same; each is there 50 ms after the one before it", spec: apart(func(i int) time.Duration { return time.Duration(i) * 50 * ms }),
-		run: playing(playRate, playFor), limit: limits{start: 1700 * ms, plays: true}},
+		run: playing(playRate, playFor), limit: limits{start: 1900 * ms, plays: true}},
 	{name: "play-die", about: "the same; after 3 s three of the ten die", spec: struck(func(p *peerSpec) { p.dies = 3 * time.Second }),
 		run: playing(playRate, playFor), limit: limits{start: 1400 * ms, plays: true}},
 	{name: "play-silent", about: "the same; after 3 s three fall silent", spec: struck(func(p *peerSpec) { p.silent = 3 * time.Second }),
