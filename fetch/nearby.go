@@ -91,15 +91,19 @@ func (t *trackerless) renew(c *Client) {
 	_ = old.Close() // it may be telling of a peer, which takes the lock
 }
 
+// dht is the node, nil if there is none.
+func (t *trackerless) dht() *dht.Node {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.node
+}
+
 // external are our addresses as the DHT sees them.
 func (t *trackerless) external() []netip.Addr {
-	t.mu.Lock()
-	node := t.node
-	t.mu.Unlock()
-	if node == nil {
-		return nil
+	if node := t.dht(); node != nil {
+		return node.External()
 	}
-	return node.External()
+	return nil
 }
 
 // peerCame notes that a peer has dialled us. One from outside shows that announcing our port helps others.
@@ -109,19 +113,14 @@ func (t *trackerless) peerCame(from net.Addr) {
 		return
 	}
 	ip := tcp.AddrPort().Addr().Unmap()
-	t.mu.Lock()
-	node := t.node
-	t.mu.Unlock()
-	if node != nil && reach.Of(ip) == reach.Public {
+	if node := t.dht(); node != nil && reach.Of(ip) == reach.Public {
 		node.PeersCome(ip)
 	}
 }
 
 // mapped notes that the router lets others in.
 func (c *Client) mapped(protocol portmap.Protocol) {
-	c.trackerless.mu.Lock()
-	node := c.trackerless.node
-	c.trackerless.mu.Unlock()
+	node := c.trackerless.dht()
 	switch {
 	case node == nil:
 	case protocol == portmap.UDP:

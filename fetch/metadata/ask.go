@@ -26,9 +26,6 @@ const (
 	firstDepth = 8
 )
 
-// hearEvery is how often a peer may tell of others; once a minute is usual (BEP 11).
-const hearEvery = 20 * time.Second
-
 // maxFrame bounds a message in bytes: bitfields of the largest torrents fit.
 const maxFrame = 1 << 20
 
@@ -181,7 +178,7 @@ func (c *conversation) run(ctx context.Context) error {
 
 // hear takes in the addresses that a peer tells of, unless it does so too often.
 func (c *conversation) hear(payload []byte) {
-	if c.f.cfg.NoPEX || !c.heard.IsZero() && time.Since(c.heard) < hearEvery {
+	if c.f.cfg.NoPEX || !c.heard.IsZero() && time.Since(c.heard) < wire.PEXPause {
 		return
 	}
 	c.heard = time.Now()

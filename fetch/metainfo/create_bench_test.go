@@ -1,16 +1,16 @@
-package metainfo
+package metainfo_test
 
 import (
-	"crypto/sha1"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
-	"runtime"
-	"sync"
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"torrentfs/fetch/fetchtest"
+	"torrentfs/fetch/metainfo"
 )
 
 // BenchmarkCreate makes torrents of a gibibyte in pieces of several sizes and of 20,000 small files, from the page cache and
@@ -27,16 +27,7 @@ func BenchmarkCreate(b *testing.B) {
 	hash := func(b *testing.B) {
 		b.SetBytes(size)
 		for range b.N {
-			var wg sync.WaitGroup
-			for range runtime.GOMAXPROCS(0) {
-				wg.Go(func() {
-					buf := make([]byte, 256<<10)
-					for range size / len(buf) / runtime.GOMAXPROCS(0) {
-						sha1.Sum(buf)
-					}
-				})
-			}
-			wg.Wait()
+			fetchtest.Hash(size)
 		}
 	}
 	b.Run("sha1", hash)
@@ -44,25 +35,11 @@ func BenchmarkCreate(b *testing.B) {
 		from := map[bool]string{false: "memory", true: "disk"}[cold]
 		b.Run("from="+from+"/read", func(b *testing.B) {
 			b.SetBytes(size)
-			for range b.N {
-				b.StopTimer()
-				if cold {
-					forget(b, large)
-				}
-				b.StartTimer()
-				read(b, large)
-			}
+			each(b, large, cold, func() { read(b, large) })
 		})
 		b.Run("from="+from+"/read files=20000", func(b *testing.B) {
 			b.SetBytes(files * length)
-			for range b.N {
-				b.StopTimer()
-				if cold {
-					forget(b, small)
-				}
-				b.StartTimer()
-				read(b, small)
-			}
+			each(b, small, cold, func() { read(b, small) })
 		})
 		for _, piece := range []int64{64 << 10, 1 << 20, 16 << 20} {
 			b.Run(fmt.Sprintf("from=%s/piece=%d", from, piece), func(b *testing.B) {
@@ -78,7 +55,8 @@ func BenchmarkCreate(b *testing.B) {
 	b.Run("sha1 again", hash)
 }
 
-func create(b *testing.B, path string, piece int64, cold bool) {
+// each does something b.N times, with cold each time after what the kernel has cached of the files at path was dropped.
+func each(b *testing.B, path string, cold bool, do func()) {
 	b.Helper()
 	for range b.N {
 		if cold {
@@ -86,10 +64,17 @@ func create(b *testing.B, path string, piece int64, cold bool) {
 			forget(b, path)
 			b.StartTimer()
 		}
-		if _, err := Create(b.Context(), path, CreateOptions{PieceLength: piece}, func(_, _ int64) {}); err != nil {
+		do()
+	}
+}
+
+func create(b *testing.B, path string, piece int64, cold bool) {
+	b.Helper()
+	each(b, path, cold, func() {
+		if _, err := metainfo.Create(b.Context(), path, metainfo.CreateOptions{PieceLength: piece}, func(_, _ int64) {}); err != nil {
 			b.Fatal(err)
 		}
-	}
+	})
 }
 
 // fill makes a file of some bytes.
@@ -116,7 +101,7 @@ func fill(b *testing.B, path string, size int64) {
 func read(b *testing.B, path string) {
 	b.Helper()
 	buf := make([]byte, 128<<10)
-	each(b, path, func(f *os.File) (err error) {
+	open(b, path, func(f *os.File) (err error) {
 		for err == nil {
 			_, err = f.Read(buf)
 		}
@@ -127,13 +112,13 @@ func read(b *testing.B, path string) {
 // forget has the kernel drop what it has cached of the files at path.
 func forget(b *testing.B, path string) {
 	b.Helper()
-	each(b, path, func(f *os.File) error {
+	open(b, path, func(f *os.File) error {
 		return errors.Join(f.Sync(), unix.Fadvise(int(f.Fd()), 0, 0, unix.FADV_DONTNEED))
 	})
 }
 
-// each opens the files at path, one after the other.
-func each(b *testing.B, path string, do func(*os.File) error) {
+// open opens the files at path, one after the other.
+func open(b *testing.B, path string, do func(*os.File) error) {
 	b.Helper()
 	err := filepath.WalkDir(path, func(p string, d os.DirEntry, err error) error {
 		if err != nil || d.IsDir() {

@@ -1,14 +1,12 @@
 package seed
 
 import (
-	"crypto/sha1"
 	"fmt"
 	"os"
 	"path/filepath"
-	"runtime"
-	"sync"
 	"testing"
 
+	"torrentfs/fetch/fetchtest"
 	"torrentfs/fetch/metainfo"
 )
 
@@ -31,16 +29,7 @@ func BenchmarkVerify(b *testing.B) {
 	b.Run("sha1", func(b *testing.B) {
 		b.SetBytes(size)
 		for b.Loop() {
-			var wg sync.WaitGroup
-			for range runtime.GOMAXPROCS(0) {
-				wg.Go(func() {
-					buf := make([]byte, 256<<10)
-					for range size / len(buf) / runtime.GOMAXPROCS(0) {
-						sha1.Sum(buf)
-					}
-				})
-			}
-			wg.Wait()
+			fetchtest.Hash(size)
 		}
 	})
 	for _, piece := range []int64{64 << 10, 1 << 20, 16 << 20} {

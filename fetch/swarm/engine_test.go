@@ -473,7 +473,7 @@ func TestPeerExchangeIsSeldom(t *testing.T) {
 				if err := s.Send(wire.Message{ID: wire.Extended, Ext: wire.OurPEX, Data: e.Append(nil)}); err != nil {
 					return err
 				}
-				time.Sleep(hearEvery * 2 / 3)
+				time.Sleep(wire.PEXPause * 2 / 3)
 			}
 			return nil
 		}})

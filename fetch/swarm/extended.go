@@ -68,10 +68,7 @@ func (l *loop) node(m *member, port uint16) {
 	}
 }
 
-const (
-	gossipEvery = time.Minute // BEP 11
-	hearEvery   = 20 * time.Second
-)
+const gossipEvery = time.Minute // BEP 11
 
 // exchange is the state of the peer exchange with one peer.
 type exchange struct {
@@ -82,7 +79,7 @@ type exchange struct {
 
 // hear takes in the addresses that a peer tells us of; one that tells more often than it should is not listened to.
 func (l *loop) hear(m *member, payload []byte) {
-	if !l.cfg.gossips() || m.exchange.heard != 0 && l.now-m.exchange.heard < hearEvery {
+	if !l.cfg.gossips() || m.exchange.heard != 0 && l.now-m.exchange.heard < wire.PEXPause {
 		return
 	}
 	m.exchange.heard = l.now

@@ -4,12 +4,17 @@ import (
 	"encoding/binary"
 	"fmt"
 	"net/netip"
+	"time"
 
 	"torrentfs/fetch/metainfo"
 )
 
 // MaxPEX is how many addresses of each kind count in one message of the peer exchange, and how many we send (BEP 11).
 const MaxPEX = 50
+
+// PEXPause is for how long after a message of the peer exchange no other one counts of the same peer; once a minute is usual
+// (BEP 11).
+const PEXPause = 20 * time.Second
 
 // Exchange is a message of the peer exchange (BEP 11), the payload of an extended message: peers that its sender has
 // connected to and those it has lost.

@@ -1,11 +1,9 @@
 package main
 
 import (
-	"bufio"
 	"context"
 	_ "embed"
 	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -46,9 +44,6 @@ type swarm struct {
 	seeders *seeders
 	stops   []func()
 }
-
-// python is the interpreter that has Debian's python3-libtorrent.
-const python = "/usr/bin/python3"
 
 //go:embed seed.py
 var seedScript string
@@ -149,34 +144,18 @@ type seedConfig struct {
 
 // seeders is a process with some libtorrent sessions.
 type seeders struct {
+	*script
 	ports []uint16
-	cmd   *exec.Cmd
-	in    io.WriteCloser
-	out   *bufio.Scanner
 }
 
 func startSeeders(ctx context.Context, cfg seedConfig) (*seeders, error) {
 	if cfg.Trackers == nil {
 		cfg.Trackers = []string{}
 	}
-	s := &seeders{cmd: exec.Command(python, "-c", seedScript)}
+	s := &seeders{}
 	var err error
-	if s.in, err = s.cmd.StdinPipe(); err != nil {
-		return nil, err
-	}
-	out, err := s.cmd.StdoutPipe()
-	if err != nil {
-		return nil, err
-	}
-	s.cmd.Stderr = os.Stderr
-	if err := s.cmd.Start(); err != nil {
-		return nil, err
-	}
-	s.out = bufio.NewScanner(out)
-	line, _ := json.Marshal(cfg)
-	if err := s.ask(ctx, string(line), &s.ports); err != nil {
-		s.stop()
-		return nil, fmt.Errorf("the seeders (%s with python3-libtorrent) do not start: %w", python, err)
+	if s.script, err = startScript(ctx, seedScript, cfg, &s.ports); err != nil {
+		return nil, fmt.Errorf("the seeders: %w", err)
 	}
 	return s, nil
 }
@@ -184,23 +163,6 @@ func startSeeders(ctx context.Context, cfg seedConfig) (*seeders, error) {
 // sent is the number of payload bytes the seeders sent so far.
 func (s *seeders) sent(ctx context.Context) (n int64, err error) {
 	return n, s.ask(ctx, "sent", &n)
-}
-
-func (s *seeders) ask(ctx context.Context, question string, answer any) error {
-	kill := context.AfterFunc(ctx, func() { _ = s.cmd.Process.Kill() })
-	defer kill()
-	if _, err := io.WriteString(s.in, question+"\n"); err != nil {
-		return err
-	}
-	if !s.out.Scan() {
-		return errors.Join(errors.New("no answer"), s.out.Err(), ctx.Err())
-	}
-	return json.Unmarshal(s.out.Bytes(), answer)
-}
-
-func (s *seeders) stop() {
-	s.in.Close()
-	end(s.cmd) // they keep nothing, and libtorrent takes its time to close
 }
 
 // end ends a process that has nothing to save.

@@ -1,10 +1,8 @@
 package main
 
 import (
-	"bufio"
 	"context"
 	_ "embed"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -153,29 +151,16 @@ func seekByTurns(ctx context.Context, m *mounted, t *torrent, l *leechers, each,
 }
 
 // leechers is a process with two libtorrent sessions that download from one peer what it has, over and over.
-type leechers struct{ seeders }
+type leechers struct{ *script }
 
 func startLeechers(ctx context.Context, s *swarm, t *torrent, addr, dir string) (*leechers, error) {
-	l := &leechers{seeders{cmd: exec.Command(python, "-c", leechScript)}}
-	var err error
-	if l.in, err = l.cmd.StdinPipe(); err != nil {
-		return nil, err
-	}
-	out, err := l.cmd.StdoutPipe()
+	var none int64
+	l, err := startScript(ctx, leechScript,
+		map[string]any{"torrent": s.torrent, "data": dir, "peer": addr, "bytes": t.size / 2, "leechers": 2}, &none)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("the leechers: %w", err)
 	}
-	l.cmd.Stderr = os.Stderr
-	if err := l.cmd.Start(); err != nil {
-		return nil, err
-	}
-	l.out = bufio.NewScanner(out)
-	line, _ := json.Marshal(map[string]any{"torrent": s.torrent, "data": dir, "peer": addr, "bytes": t.size / 2, "leechers": 2})
-	if _, err := l.ask(ctx, string(line)); err != nil {
-		l.stop()
-		return nil, fmt.Errorf("the leechers do not start: %w", err)
-	}
-	return l, nil
+	return &leechers{l}, nil
 }
 
 // begin has them download and returns once they do.
@@ -195,5 +180,5 @@ func (l *leechers) begin(ctx context.Context) error {
 }
 
 func (l *leechers) ask(ctx context.Context, question string) (got int64, err error) {
-	return got, l.seeders.ask(ctx, question, &got)
+	return got, l.script.ask(ctx, question, &got)
 }
