@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"encoding/binary"
 	"errors"
+	"io"
+	"iter"
 	"os"
 	"strconv"
 	"strings"
@@ -56,22 +58,26 @@ func unescape(s string) string {
 	return b.String()
 }
 
-// mounts calls yield for every mount of the table until yield returns false.
-func mounts(yield func(entry) bool) {
-	text, err := os.ReadFile(table)
-	if err != nil {
-		return
-	}
-	for line := range bytes.Lines(text) {
-		if e, ok := parseEntry(string(line)); ok && !yield(e) {
-			return
+// entries returns the mounts of a table.
+func entries(text []byte) iter.Seq[entry] {
+	return func(yield func(entry) bool) {
+		for line := range bytes.Lines(text) {
+			if e, ok := parseEntry(string(line)); ok && !yield(e) {
+				return
+			}
 		}
 	}
 }
 
+// mounts returns the mounts there are. Where the table can't be read, it seems empty.
+func mounts() iter.Seq[entry] {
+	text, _ := os.ReadFile(table)
+	return entries(text)
+}
+
 // mountedAt returns what is mounted at dir, the topmost if there are several. It doesn't look into dir.
 func mountedAt(dir string) (top entry, ok bool) {
-	for e := range mounts {
+	for e := range mounts() {
 		if e.dir == dir {
 			top, ok = e, true
 		}
@@ -89,9 +95,9 @@ func legible() bool {
 	return true
 }
 
-// mounted says whether the device is mounted anywhere.
-func mounted(device string) bool {
-	for e := range mounts {
+// mounted says whether the device is among the mounts.
+func mounted(among iter.Seq[entry], device string) bool {
+	for e := range among {
 		if e.device == device {
 			return true
 		}
@@ -121,7 +127,11 @@ func watchMount(device string, gone func()) (*watch, error) {
 	go func() {
 		defer close(w.ended)
 		defer unix.Close(fd)
-		for mounted(device) {
+		for {
+			// By its own descriptor: a table that can't be opened, there being no descriptor left, would seem empty.
+			if text, err := reread(fd); err == nil && !mounted(entries(text), device) {
+				break
+			}
 			fds := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLPRI}, {Fd: int32(wake), Events: unix.POLLIN}}
 			_, err := unix.Poll(fds, -1)
 			if err != nil && !errors.Is(err, unix.EINTR) || fds[1].Revents != 0 {
@@ -131,6 +141,26 @@ func watchMount(device string, gone func()) (*watch, error) {
 		gone()
 	}()
 	return w, nil
+}
+
+// reread returns all that a descriptor reads from its beginning.
+func reread(fd int) ([]byte, error) {
+	if _, err := unix.Seek(fd, 0, io.SeekStart); err != nil {
+		return nil, err
+	}
+	var text []byte
+	for buf := make([]byte, 16<<10); ; {
+		n, err := unix.Read(fd, buf)
+		switch {
+		case errors.Is(err, unix.EINTR):
+		case err != nil:
+			return nil, err
+		case n == 0:
+			return text, nil
+		default:
+			text = append(text, buf[:n]...)
+		}
+	}
 }
 
 // stop ends the watch and waits for its goroutine. A nil watch is stopped already.

@@ -29,7 +29,7 @@ func (t *Tree) Unmount(ctx context.Context) error {
 		if err := detach(ctx, t.dir); err != nil {
 			return err
 		}
-	case ok && mounted(t.device): // with nothing at dir, a mount of that number is another one: numbers come back
+	case ok && mounted(mounts(), t.device): // with nothing at dir, a mount of that number is another one: numbers come back
 		return fmt.Errorf("can't unmount %s: another mount (%s) covers it; unmount that one first", t.dir, m.fsType)
 	}
 	t.end()

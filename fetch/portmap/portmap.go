@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"maps"
 	"net"
 	"net/netip"
 	"sync"
@@ -72,7 +71,7 @@ type Mapper struct {
 	wg     sync.WaitGroup
 
 	mu     sync.Mutex
-	wanted map[mapping]struct{}
+	wanted map[mapping]bool // whether it is to be asked for now
 
 	// Of the goroutine that runs, and of Close when that has ended.
 	router gateway           // nil: none is known
@@ -92,7 +91,7 @@ func New(cfg Config) *Mapper {
 
 func newMapper(cfg Config, find func(ctx context.Context) (gateway, error)) *Mapper {
 	return &Mapper{
-		cfg: cfg, find: find, wake: make(chan struct{}, 1), wanted: make(map[mapping]struct{}), mapped: make(map[mapping]error),
+		cfg: cfg, find: find, wake: make(chan struct{}, 1), wanted: make(map[mapping]bool), mapped: make(map[mapping]error),
 	}
 }
 
@@ -105,17 +104,44 @@ func (m *Mapper) start() {
 // Map has a port of ours mapped from now on. It doesn't wait for that.
 func (m *Mapper) Map(protocol Protocol, port uint16) {
 	m.mu.Lock()
-	m.wanted[mapping{protocol, port}] = struct{}{}
+	m.wanted[mapping{protocol, port}] = true
 	m.mu.Unlock()
-	m.Again()
+	m.soon()
 }
 
-// Again has the router looked for soon: we may be in another network.
+// Again has everything mapped anew: we may be in another network.
 func (m *Mapper) Again() {
+	m.wantAll()
+	m.soon()
+}
+
+func (m *Mapper) wantAll() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for p := range m.wanted {
+		m.wanted[p] = true
+	}
+}
+
+func (m *Mapper) soon() {
 	select {
 	case m.wake <- struct{}{}:
 	default:
 	}
+}
+
+// take returns what is to be asked for now.
+func (m *Mapper) take() []mapping {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	var ask []mapping
+	for p, now := range m.wanted {
+		if now {
+			ask = append(ask, p)
+			m.wanted[p] = false
+		}
+	}
+	return ask
 }
 
 // Close takes the mappings back, for which it waits a second at most, and ends the mapper.
@@ -142,14 +168,15 @@ func (m *Mapper) Close() {
 
 func (m *Mapper) run(ctx context.Context) {
 	pause := firstPause
+	due := time.Now() // for all that is wanted
 	for {
-		m.mu.Lock()
-		wanted := maps.Clone(m.wanted)
-		m.mu.Unlock()
-		next := longestPause
-		if len(wanted) > 0 {
-			var err error
-			next, err = m.round(ctx, wanted)
+		if now := time.Now(); !now.Before(due) {
+			m.wantAll()
+			due = now.Add(longestPause)
+		}
+		// A new port is asked for alone: some routers shut a port for a moment when it is asked for again.
+		if ask := m.take(); len(ask) > 0 {
+			next, err := m.round(ctx, ask)
 			if ctx.Err() != nil {
 				return
 			}
@@ -159,8 +186,11 @@ func (m *Mapper) run(ctx context.Context) {
 			} else {
 				pause = firstPause
 			}
+			if again := time.Now().Add(next); again.Before(due) {
+				due = again
+			}
 		}
-		timer := time.NewTimer(next)
+		timer := time.NewTimer(time.Until(due))
 		select {
 		case <-ctx.Done():
 			timer.Stop()
@@ -172,8 +202,8 @@ func (m *Mapper) run(ctx context.Context) {
 	}
 }
 
-// round asks for every port, and returns when to ask again.
-func (m *Mapper) round(ctx context.Context, wanted map[mapping]struct{}) (next time.Duration, err error) {
+// round asks for ports, and returns when to ask again.
+func (m *Mapper) round(ctx context.Context, ask []mapping) (next time.Duration, err error) {
 	ctx, cancel := context.WithTimeout(ctx, roundLimit)
 	defer cancel()
 	known := m.router
@@ -187,7 +217,7 @@ func (m *Mapper) round(ctx context.Context, wanted map[mapping]struct{}) (next t
 	next = lease / 2
 	var failed error
 	at := sync.OnceValue(func() netip.Addr { return m.router.external(ctx) })
-	for p := range wanted {
+	for _, p := range ask {
 		granted, err := m.router.mapPort(ctx, p, lease)
 		if ctx.Err() != nil && err != nil {
 			err = ctx.Err() // the port may be mapped, and may not

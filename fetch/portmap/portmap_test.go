@@ -81,8 +81,8 @@ func TestRenewal(t *testing.T) {
 		m.Map(TCP, 61000)
 		m.Map(UDP, 61000)
 		synctest.Wait()
-		if r.times(TCP, 61000) == 0 || r.times(UDP, 61000) == 0 {
-			t.Fatal("not mapped at once")
+		if tcp, udp := r.times(TCP, 61000), r.times(UDP, 61000); tcp != 1 || udp != 1 {
+			t.Fatalf("at once mapped %d and %d times", tcp, udp)
 		}
 		before := r.times(TCP, 61000)
 		time.Sleep(31 * time.Minute) // of the bubble's time

@@ -15,8 +15,8 @@ import (
 	"testing"
 )
 
-// TestFaultDescriptors floods a mount that may open few files with connections: what is read is right, the log tells of it
-// once, and the mount ends cleanly.
+// TestFaultDescriptors floods a mount that may open few files with connections: what is read is right, whatever else is mounted
+// and unmounted meanwhile; the log tells of it once, and the mount ends cleanly.
 func TestFaultDescriptors(t *testing.T) {
 	t.Parallel()
 	want := noise(95, 6<<20+1)
@@ -37,6 +37,7 @@ func TestFaultDescriptors(t *testing.T) {
 		defer nc.Close()
 	}
 	eventually(t, "the mount has run out of descriptors", func() bool { return strings.Contains(string(m.stderr()), "too many open files") })
+	startMount(t, nil, t.TempDir(), tt.file).interrupt()
 	output(t, "cmp", tt.original(tt.name), m.path(tt.name))
 	m.interrupt()
 	if n := strings.Count(string(m.stderr()), "level=WARN"); n > 3 {
