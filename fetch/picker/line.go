@@ -17,6 +17,7 @@ type line struct {
 	flow
 	outstanding int64         // bytes in flight
 	fullAt      time.Duration // when the bound last held requests back
+	burst       burst
 }
 
 func newLine() line { return line{flow: flow{pipe: newPipe(&lineTuning, guessedRTT)}} }
@@ -24,7 +25,7 @@ func newLine() line { return line{flow: flow{pipe: newPipe(&lineTuning, guessedR
 // room reports whether more may be asked for.
 func (l *line) room(now time.Duration) bool {
 	r := l.rate.value()
-	if r == 0 || l.outstanding < l.depth(r) {
+	if r == 0 || l.outstanding < l.depth(r)+int64(l.burst.most.value()) {
 		return true
 	}
 	l.fullAt = now
@@ -33,6 +34,7 @@ func (l *line) room(now time.Duration) bool {
 
 // received takes in a block that came, took after it was asked for.
 func (l *line) received(length int64, took, now time.Duration) {
+	l.burst.add(length, l.peak.value(), now)
 	l.round.bytes += length
 	l.round.waits += took
 	l.round.count++

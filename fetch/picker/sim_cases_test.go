@@ -63,6 +63,28 @@ var (
 	ten   = swarmOf(2*mib, same(10, slow3))
 )
 
+// Peers that limit their own rate, as libtorrent does it.
+var (
+	doled     = swarmOf(256*kib, same(8, peerSpec{rate: 256 * kib, rtt: ms, doles: 500 * ms, reqq: reqq}))
+	doledSome = fleeting()
+)
+
+// fleeting is the doled, with half of the pieces and for a while each, and one more that has all and stays.
+func fleeting() swarmSpec {
+	s := swarmOf(256*kib, doled.peers)
+	r := rand.New(rand.NewPCG(8, 99))
+	for i := range s.peers {
+		p := &s.peers[i]
+		p.have = make([]byte, s.size/s.piece/8)
+		for j := range p.have {
+			p.have[j] = byte(r.Uint32())
+		}
+		p.choked, p.serving, p.pausing = exp(r, 5*time.Second), 5*time.Second, 15*time.Second
+	}
+	s.peers = append(s.peers, doled.peers[0])
+	return s
+}
+
 // apart is the ten, of which each is there some time after the one before it.
 func apart(by func(i int) time.Duration) swarmSpec {
 	all := same(10, slow3)
@@ -130,6 +152,10 @@ var targets = []simCase{
 		run: playing(playRate, playFor), limit: limits{start: 1500 * ms, plays: true}},
 	{name: "play-fade", about: "the same; after 3 s three fall to a tenth of their rate", spec: struck(func(p *peerSpec) { p.fades = 3 * time.Second }),
 		run: playing(playRate, playFor), limit: limits{start: 1400 * ms, plays: true}},
+	{name: "doled", about: "8 peers, 1 ms, that send 128 KiB all at once every half second, 256 KiB pieces: in order", spec: doled,
+		run: reading(64 * mib), limit: limits{share: 0.95, waste: 0.02}},
+	{name: "doled-some", about: "the same, but each has half of the pieces, and serves us for 5 s of 20; and one more",
+		spec: doledSome, run: reading(64 * mib), limit: limits{share: 0.9}},
 }
 
 // stranger draws a peer as they are met in large swarms: most are slow, some are fast, few have everything; they choke,

@@ -28,6 +28,7 @@ type peerSpec struct {
 	hiccup  time.Duration // mean time between halts of up to a second; 0: none
 	waves   time.Duration // the mean of a delay of all that is sent, which changes every 50 ms or so
 	longer  time.Duration // after join its round trip is longer by 300 ms; 0: never
+	doles   time.Duration // it limits its rate: so often it sends, all at once, what its rate allows for as long; 0: it does not
 	tick    time.Duration // it looks at new requests so often, when it is not sending anyway; 0: at once
 }
 
@@ -45,6 +46,8 @@ type simPeer struct {
 	halted  time.Duration // until when it sends nothing
 	queue   []simRequest  // in the order they came; the first is being sent
 	sending bool
+	dole    time.Duration         // of one that limits its rate: the number of its last
+	quota   float64               // what is left of it, in bytes
 	flowing bool                  // it has not run out of requests
 	upAt    time.Duration         // when the last message from us arrives there
 	downAt  time.Duration         // and the last of theirs here
@@ -256,6 +259,29 @@ func (s *simPeer) serve() {
 		return
 	}
 	s.sending = true
+	if d := s.spec.doles; d > 0 {
+		if turn := s.w.now / d; turn != s.dole {
+			s.dole, s.quota = turn, min(s.quota, 0)+s.rate*d.Seconds()
+		}
+		wait := max(0, s.halted-s.w.now)
+		if s.quota <= 0 {
+			wait = max(wait, d-s.w.now%d)
+		}
+		s.w.after(wait, func() {
+			s.sending = false
+			if s.gone || s.silent {
+				return
+			}
+			if s.quota > 0 {
+				r := s.queue[0].Request
+				s.queue = s.queue[1:]
+				s.quota -= float64(r.Length)
+				s.deliver(r)
+			}
+			s.serve()
+		})
+		return
+	}
 	wait := max(0, s.halted-s.w.now)
 	if t := s.spec.tick; t > 0 && !s.flowing {
 		wait = max(wait, t-s.w.now%t)

@@ -80,6 +80,9 @@ type speed struct {
 // steadySpan is about how long a steady rate looks back.
 const steadySpan = 5 * time.Second
 
+// mostLively is how many times its steady rate a peer is taken to deliver at.
+const mostLively = 2
+
 // steady is the mean rate while there was something to deliver. A peer that sends a burst now and then, as one does that
 // limits its own rate, looks many times as fast as it is by the highest rate of a round.
 type steady struct{ bytes, seconds float64 }
@@ -167,13 +170,16 @@ func (x *peer) received(f *flight, sentAt time.Duration, known bool, length int6
 	x.resize(now)
 }
 
-// pace is the rate, in bytes a second, at which the peer is expected to deliver: what was measured, or what is
-// typical.
+// pace is the rate, in bytes a second, at which the peer is expected to deliver: what was measured, unless that is of bursts
+// which come now and then, or what is typical.
 func (p *Picker) pace(x *peer) float64 {
-	if x.lately > 0 {
-		return x.lately
+	switch {
+	case x.lately == 0:
+		return p.typical.rate
+	case x.steady.known():
+		return min(x.lately, mostLively*x.steady.rate())
 	}
-	return p.typical.rate
+	return x.lately
 }
 
 // typical is the rate of a peer of which nothing is known: the median of those measured.

@@ -105,9 +105,47 @@ func fastBinary(t testing.TB) string {
 	return fast(t)(exec.Command("torrentfs")).Path
 }
 
-// TestShareTitForTat reads from a swarm of libtorrent leechers that serve few and choose those that serve them: two mounts
-// at the same time, in the same swarm, of which one gives nothing back. The leechers have enough when the mounts come that
-// these find something to begin with, and none has all at the end: who has all has nothing to gain, and serves anybody.
+// TestShareSparing reads from libtorrent seeders that limit their own rate, and so send in bursts, and has libtorrent download
+// from them, in turns.
+func TestShareSparing(t *testing.T) {
+	measuring(t)
+	const size, seeders, rate, rounds = 64 << 20, 8, 512 << 10, 2
+	tt := byLibtorrent(t, write(t, filepath.Join(t.TempDir(), "sparing.bin"), noise(98, size)), making{piece: 256 << 10})
+	seed := tt.seeding()
+	seed.UploadLimit = rate
+	var all []client
+	for range seeders {
+		all = append(all, client{Settings: quietAlerts, Torrents: []role{seed}})
+	}
+	c := runClients(t, nil, all...)
+	var peers []string
+	for _, port := range c.ports {
+		peers = append(peers, fmt.Sprintf("127.0.0.1:%d", port))
+	}
+	tell := func(name string, took time.Duration) {
+		t.Logf("%-10s %.2f of what the seeders allow", name, size/took.Seconds()/(seeders*rate))
+	}
+	for range rounds {
+		var flags []string
+		for _, p := range peers {
+			flags = append(flags, "--peer", p)
+		}
+		m := startMount(t, fast(t), t.TempDir(), tt.file, flags...)
+		began := time.Now()
+		output(t, "cmp", tt.original(tt.name), m.path(tt.name))
+		tell("torrentfs", time.Since(began))
+		m.interrupt()
+		l := runClients(t, nil, client{Settings: quietAlerts, Torrents: []role{tt.leeching(t.TempDir(), peers...)}})
+		tell("libtorrent", l.awaitDone(size))
+		l.kill()
+	}
+}
+
+// TestShareTitForTat has two mounts keep a torrent at the same time, in the same swarm of libtorrent leechers that serve few and
+// choose those that serve them; one of the two gives nothing back. The leechers have enough when the mounts come that these find
+// something to begin with, and none has all at the end: who has all has nothing to gain, and serves anybody. So does the
+// seeder, which therefore serves the leechers alone. A reader in order is there too; the pieces that it wants next are often
+// with leechers that serve others just then, so that what the mounts have fetched in all says more.
 func TestShareTitForTat(t *testing.T) {
 	measuring(t)
 	const size, others, rate, rounds = 384 << 20, 8, 1 << 20, 2
@@ -124,7 +162,7 @@ func TestShareTitForTat(t *testing.T) {
 		var mounts []*mount
 		var wg sync.WaitGroup
 		end := time.Now().Add(seconds * time.Second)
-		for i, flags := range [][]string{nil, {"--no-upload"}} {
+		for i, flags := range [][]string{{"--keep"}, {"--keep", "--no-upload"}} {
 			for _, p := range peers {
 				flags = append(flags, "--peer", p)
 			}
@@ -140,11 +178,13 @@ func TestShareTitForTat(t *testing.T) {
 		for _, l := range leechers.stats() {
 			most = max(most, l.Done)
 		}
-		t.Logf("read in %d s: %.1f MiB with upload, %.1f with --no-upload; no leecher has more than %d of %d",
-			seconds, float64(read[0])/(1<<20), float64(read[1])/(1<<20), most>>20, size>>20)
-		for _, m := range mounts {
+		for i, m := range mounts {
 			m.interrupt()
+			_, moved, _ := strings.Cut(string(m.stderr()), " msg=unmounted ")
+			t.Logf("%s in %d s: %s, read in order %.1f MiB", [2]string{"with upload", "--no-upload"}[i], seconds,
+				strings.TrimSpace(moved), float64(read[i])/(1<<20))
 		}
+		t.Logf("no leecher has more than %d of %d MiB", most>>20, size>>20)
 		leechers.kill()
 		source.kill()
 	}
@@ -167,7 +207,7 @@ func readUntil(path string, want []byte, end time.Time) (n int, err error) {
 	return min(n, len(want)), nil
 }
 
-// titForTat starts a seeder and others that download from it and from each other; the addresses of all are peers. Each of
+// titForTat starts a seeder and others that download from it and from each other, which are the peers. Each of
 // the others sends rate bytes a second to three peers and to one more that goes round, the seeder four times as much.
 // Rounds of choking are three times as short as usual.
 func titForTat(t *testing.T, tt torrent, others, rate int) (source, leechers *clients, peers []string) {
@@ -182,11 +222,11 @@ func titForTat(t *testing.T, tt torrent, others, rate int) (source, leechers *cl
 	seed := tt.seeding()
 	seed.UploadLimit = 4 * rate
 	source = runClients(t, nil, client{Settings: listening(0), Torrents: []role{seed}, Choosy: true})
-	peers = []string{fmt.Sprintf("127.0.0.1:%d", source.ports[0])}
+	seeder := fmt.Sprintf("127.0.0.1:%d", source.ports[0])
 	var all []client
 	for range others {
 		port := freePort(t)
-		leech := tt.leeching(t.TempDir(), slices.Clone(peers)...)
+		leech := tt.leeching(t.TempDir(), append([]string{seeder}, peers...)...)
 		leech.UploadLimit = rate
 		all = append(all, client{Settings: listening(port), Torrents: []role{leech}, Choosy: true})
 		peers = append(peers, fmt.Sprintf("127.0.0.1:%d", port))
