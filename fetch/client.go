@@ -44,6 +44,7 @@ type Config struct {
 	// Limits for all torrents together, in bytes of traffic a second; 0: none.
 	DownloadLimit, UploadLimit int64
 	InFlight                   int64  // bytes of incomplete pieces per torrent; 0: 64 MiB
+	ReadAhead                  int64  // bytes that are fetched ahead of a reader that is stuck at most; 0: no more than it says (Torrent.Ahead)
 	Version                    string // of the program, told to peers and trackers
 	Logger                     *slog.Logger
 }

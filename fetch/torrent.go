@@ -58,7 +58,7 @@ func (c *Client) Add(t *metainfo.Torrent, store swarm.Store, opt AddOptions) (*T
 	}
 	config := swarm.Config{
 		Torrent: t, Store: store, PeerID: c.peerID, Port: c.port(), Version: c.version(),
-		InFlight: c.cfg.InFlight, MaxPeers: c.cfg.MaxPeers, Upload: c.cfg.Upload || opt.Seed, Seed: opt.Seed,
+		InFlight: c.cfg.InFlight, ReadAhead: c.cfg.ReadAhead, MaxPeers: c.cfg.MaxPeers, Upload: c.cfg.Upload || opt.Seed, Seed: opt.Seed,
 		Source: opt.Source, Keep: opt.Keep, PEX: !c.cfg.NoPEX, Room: x.share.take, Dial: x.share.dialer(c.dialer(t.InfoHash)),
 		Outside: c.outside.addrs, Logger: c.log.With("torrent", t.Name),
 	}

@@ -17,7 +17,8 @@ type demand struct {
 	cursors map[uint64]cursor
 	idle    []*target // targets without a build, the most urgent last once sorted
 	sorted  bool
-	orphans []*target // those whose piece no peer has
+	orphans []*target     // those whose piece no peer has
+	reachAt time.Duration // when to look again at readers that are stuck; 0: there were none
 }
 
 // target is a piece that somebody wants and that is not in the store.
@@ -30,9 +31,6 @@ type target struct {
 	orphan   bool   // among the orphans
 	build    *build // nil until there is room for its buffer
 }
-
-// cursor is a window in pieces, [lo, hi).
-type cursor struct{ lo, hi int }
 
 func newDemand() demand {
 	return demand{targets: make(map[int]*target), cursors: make(map[uint64]cursor)}
@@ -92,7 +90,7 @@ func (l *loop) moveCursor(id uint64, w window) {
 	length := l.cfg.Torrent.PieceLength
 	old, next := l.demand.cursors[id], cursor{}
 	if w.n > 0 && !l.cfg.Seed {
-		next = cursor{int(w.off / length), int((w.off + w.n + length - 1) / length)}
+		next = old.moved(int(w.off/length), int((w.off+w.n+length-1)/length), l.reachable())
 		l.demand.cursors[id] = next
 	} else {
 		delete(l.demand.cursors, id)
@@ -110,20 +108,31 @@ func (l *loop) moveCursor(id uint64, w window) {
 			}
 			t = l.target(i)
 		}
-		distance := float64(max(int64(i)*length-w.off, 0))
-		due := l.now + time.Duration(distance/rate*float64(time.Second))
-		if len(t.waiters) == 0 && (t.class != picker.Ahead || due < t.deadline) {
-			t.urge(l, picker.Ahead, due)
+		at := l.now + due(max(int64(i)*length-w.off, 0), rate)
+		if len(t.waiters) == 0 && (t.class != picker.Ahead || at < t.deadline) {
+			t.urge(l, picker.Ahead, at)
 		}
 	}
 	for i := old.lo; i < old.hi; i++ {
-		if i >= next.lo && i < next.hi {
-			continue
-		}
-		if t := l.demand.targets[i]; t != nil {
-			l.dismiss(t)
+		if i < next.lo || i >= next.hi {
+			l.unwant(i)
 		}
 	}
+	for _, i := range old.far {
+		l.unwant(i)
+	}
+}
+
+// unwant forgets a piece that a cursor wanted, unless somebody wants it still.
+func (l *loop) unwant(piece int) {
+	if t := l.demand.targets[piece]; t != nil {
+		l.dismiss(t)
+	}
+}
+
+// due is how long a reader takes to come to what is so many bytes away, at a rate in bytes a second.
+func due(distance int64, rate float64) time.Duration {
+	return time.Duration(float64(distance) / rate * float64(time.Second))
 }
 
 // target is the target of a piece, made if need be.
@@ -178,10 +187,10 @@ func without(list []*target, t *target) []*target {
 	return list
 }
 
-// covered reports whether a cursor's window holds the piece.
+// covered reports whether a cursor wants the piece.
 func (d *demand) covered(piece int) bool {
 	for _, c := range d.cursors {
-		if piece >= c.lo && piece < c.hi {
+		if c.holds(piece) {
 			return true
 		}
 	}

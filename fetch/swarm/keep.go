@@ -45,14 +45,18 @@ func newKeeper(cfg Config) keeper {
 	return k
 }
 
-// keep wants as many more pieces as fit beside those under way. Pieces that nobody has yet wait until somebody does.
+// keep wants as many more pieces as fit beside those under way. Pieces that nobody serves yet wait until somebody does.
 func (l *loop) keep() {
 	k := &l.keeper
 	if !k.on || len(l.members.all) == 0 {
 		return
 	}
-	for len(k.order) > 0 && k.underWay < max(keepUnderWay, l.cfg.Torrent.PieceLength) && (k.disk == nil || k.disk.KeepsUp()) {
-		piece, ok := l.rarest()
+	most := max(min(keepUnderWay, l.builds.budget), l.cfg.Torrent.PieceLength)
+	for len(k.order) > 0 && k.underWay < most && (k.disk == nil || k.disk.KeepsUp()) {
+		piece, ok := l.resumed()
+		if !ok {
+			piece, ok = l.rarest()
+		}
 		if !ok {
 			return
 		}
@@ -64,7 +68,22 @@ func (l *loop) keep() {
 	}
 }
 
-// rarest takes from some of the listed pieces the one that the fewest peers have.
+// resumed takes up again what was handed back with blocks in it, the oldest first.
+func (l *loop) resumed() (piece int, ok bool) {
+	k := &l.keeper
+	for _, t := range l.builds.parked[:min(len(l.builds.parked), keepSample)] {
+		if !k.listed[t.index] || l.demand.targets[t.index] != nil || !l.members.picker.Served(t.index) {
+			continue
+		}
+		if at := slices.Index(k.order, t.index); at >= 0 {
+			k.order = slices.Delete(k.order, at, at+1)
+			return t.index, true
+		}
+	}
+	return 0, false
+}
+
+// rarest takes from some of the listed pieces that are served the one that the fewest peers have.
 func (l *loop) rarest() (piece int, ok bool) {
 	k := &l.keeper
 	fewest, at := 0, 0
@@ -78,8 +97,10 @@ func (l *loop) rarest() (piece int, ok bool) {
 			k.listed[candidate] = false
 			continue
 		}
-		if n := l.members.picker.Owners(candidate); n > 0 && (!ok || n < fewest) {
-			piece, fewest, at, ok = candidate, n, len(kept), true
+		if l.members.picker.Served(candidate) {
+			if n := l.members.picker.Owners(candidate); !ok || n < fewest {
+				piece, fewest, at, ok = candidate, n, len(kept), true
+			}
 		}
 		kept = append(kept, candidate)
 	}
@@ -116,14 +137,14 @@ func (l *loop) handBack(t *target) bool {
 	return true
 }
 
-// review lists again what the store has lost, and hands back what has lost its last owner.
+// review lists again what the store has lost, and hands back what nobody serves any more.
 func (l *loop) review() {
 	k := &l.keeper
 	if !k.on {
 		return
 	}
 	for _, t := range l.demand.targets {
-		if t.displaceable() && l.members.picker.Owners(t.index) == 0 {
+		if t.displaceable() && !l.members.picker.Served(t.index) {
 			l.handBack(t)
 		}
 	}

@@ -96,6 +96,62 @@ func TestKeepGoesOnWithoutTheRarest(t *testing.T) {
 	})
 }
 
+// What only peers have that choke us does not keep what others serve from coming, and what a peer had begun when it choked us
+// is not begun again.
+func TestKeepTakesWhatIsServed(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		content := fetchtest.NewContent(64*mebibyte, mebibyte)
+		r := newRig(t, content, setup{keep: true})
+		conduct, relent := miser()
+		r.join(fast, conduct)
+		giver := r.peer(fast, fetchtest.Conduct{Beside: func(s *fetchtest.Session) error {
+			for i := range 6 {
+				time.Sleep(1234 * time.Millisecond)
+				if err := s.Unchoke(i%2 == 1); err != nil {
+					return err
+				}
+			}
+			return nil
+		}})
+		giver.Lacks(upTo(0, 32)...)
+		r.AddPeers("test", []netip.AddrPort{giver.Addr()})
+		time.Sleep(time.Minute)
+		if n := r.kept(); n != 32 {
+			t.Errorf("%d pieces are kept, and 32 are served", n)
+		}
+		r.delivered(giver)
+		relent()
+		time.Sleep(time.Minute)
+		if n := r.kept(); n != content.NumPieces() {
+			t.Errorf("only %d of %d pieces are kept", n, content.NumPieces())
+		}
+	})
+}
+
+// What a peer had begun when it choked us is not begun again, even where there is little room for what is incomplete.
+func TestKeepResumes(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		content := fetchtest.NewContent(24*mebibyte, mebibyte)
+		r := newRig(t, content, setup{keep: true, inFlight: 2 * mebibyte})
+		p := r.join(slow, fetchtest.Conduct{Beside: func(s *fetchtest.Session) error {
+			for i := range 1000 {
+				time.Sleep(1500 * time.Millisecond)
+				if err := s.Unchoke(i%2 == 1); err != nil {
+					return err
+				}
+			}
+			return nil
+		}})
+		time.Sleep(6 * time.Minute)
+		if n := r.kept(); n != content.NumPieces() {
+			t.Errorf("only %d of %d pieces are kept", n, content.NumPieces())
+		}
+		if n, needed := p.Blocks(), 24*mebibyte/(16<<10); n > needed+needed/20 {
+			t.Errorf("%d blocks were fetched, and %d were needed", n, needed)
+		}
+	})
+}
+
 // A reader's piece is never waited for behind what is fetched in the background.
 func TestKeepGivesWayToReaders(t *testing.T) {
 	bubble(t, func(t *testing.T) {

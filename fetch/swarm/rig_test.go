@@ -42,6 +42,7 @@ func bubble(t *testing.T, f func(t *testing.T)) {
 type setup struct {
 	cache    int64 // bytes of verified pieces kept; 0: as many as there are
 	inFlight int64 // 0: 64 MiB
+	ahead    int64 // bytes that may be wanted ahead of a reader that is stuck
 	maxPeers int   // 0: 300
 	upload   bool
 	pex      bool
@@ -76,7 +77,7 @@ func newRig(t testing.TB, content *fetchtest.Content, s setup) *rig {
 	r.store = fetchtest.NewStore(content.Torrent, s.cache)
 	cfg := Config{
 		Torrent: content.Torrent, Store: r.store, PeerID: s.id, Version: "under test", InFlight: s.inFlight,
-		MaxPeers: s.maxPeers, Upload: s.upload, PEX: s.pex, Keep: s.keep, Dial: r.network.Dialer(s.addr),
+		ReadAhead: s.ahead, MaxPeers: s.maxPeers, Upload: s.upload, PEX: s.pex, Keep: s.keep, Dial: r.network.Dialer(s.addr),
 		Room: s.room,
 	}
 	if s.real {

@@ -38,19 +38,20 @@ type Store interface {
 
 // Config is what a swarm is made of. All fields are read once.
 type Config struct {
-	Torrent  *metainfo.Torrent
-	Store    Store
-	PeerID   [20]byte
-	Port     uint16      // where we accept connections; 0: nowhere
-	Version  string      // our client's name and version, as the extension handshake says it
-	InFlight int64       // bytes of incomplete pieces held at once; at least two pieces are
-	MaxPeers int         // connections
-	Upload   bool        // serve what we hold
-	Source   peer.Source // what is served; nil: Store
-	Seed     bool        // want nothing
-	Keep     bool        // fetch everything, in the background
-	PEX      bool        // exchange peers with peers (BEP 11); a private torrent never does
-	DHTPort  uint16      // of our DHT node, told to peers (BEP 5) unless the torrent is private; 0: none
+	Torrent   *metainfo.Torrent
+	Store     Store
+	PeerID    [20]byte
+	Port      uint16      // where we accept connections; 0: nowhere
+	Version   string      // our client's name and version, as the extension handshake says it
+	InFlight  int64       // bytes of incomplete pieces held at once; at least two pieces are
+	ReadAhead int64       // bytes that may be wanted ahead of a reader that is stuck, and of all of those together
+	MaxPeers  int         // connections
+	Upload    bool        // serve what we hold
+	Source    peer.Source // what is served; nil: Store
+	Seed      bool        // want nothing
+	Keep      bool        // fetch everything, in the background
+	PEX       bool        // exchange peers with peers (BEP 11); a private torrent never does
+	DHTPort   uint16      // of our DHT node, told to peers (BEP 5) unless the torrent is private; 0: none
 	// Node is told of the DHT nodes that peers say they run; it must not block. Nil: nobody is.
 	Node func(netip.AddrPort)
 	// Outside tells at which addresses, of IPv4 and IPv6, others see us, as far as that is known (BEP 40); it must not
@@ -246,8 +247,9 @@ func (l *loop) run() {
 		l.tell()
 		l.takeAhead()
 		l.keep()
+		look := l.reach()
 		l.activate()
-		if wake := soonest(l.request(), l.sayClaims()); wake > 0 {
+		if wake := soonest(look, soonest(l.request(), l.sayClaims())); wake > 0 {
 			timer.Reset(max(wake-l.now, time.Millisecond))
 		} else {
 			timer.Stop()

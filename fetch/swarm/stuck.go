@@ -1,0 +1,88 @@
+package swarm
+
+import (
+	"slices"
+	"time"
+
+	"torrentfs/fetch/picker"
+)
+
+// A reader in order wants the next few pieces. In a swarm where everybody serves those that serve him these are often with
+// peers that choke us, while those that serve us have none of them. A reader that is stuck so has more fetched from the
+// latter, beyond its window, as far as a window may reach: it comes to that later, and until then it is something to give to
+// those that choke us.
+
+const (
+	stuckFor   = time.Second            // a reader waits for one piece until that is done
+	reachEvery = 100 * time.Millisecond // at most
+	reachStep  = 1 << 20                // bytes at a time, or a piece
+	kernelLag  = 2 << 20                // bytes before a window where its reader may be stuck: the kernel reads ahead on its own
+)
+
+// cursor is a reader in order: its window in pieces, [lo, hi), and what lies beyond and is wanted while it is stuck.
+type cursor struct {
+	lo, hi int
+	far    []int
+}
+
+func (c cursor) holds(piece int) bool {
+	return piece >= c.lo && piece < c.hi || slices.Contains(c.far, piece)
+}
+
+// moved is the cursor with a window further on.
+func (c cursor) moved(lo, hi, reach int) cursor {
+	c.lo, c.hi = lo, hi
+	c.far = slices.DeleteFunc(slices.Clone(c.far), func(piece int) bool { return piece < hi || piece >= lo+reach })
+	return c
+}
+
+// reach wants more for readers that are stuck. It returns when to look again, 0 if none is.
+func (l *loop) reach() (wake time.Duration) {
+	d := &l.demand
+	if len(d.cursors) == 0 || l.now < d.reachAt {
+		return d.reachAt
+	}
+	d.reachAt = 0
+	for id, c := range d.cursors {
+		if l.stuck(c) {
+			d.cursors[id] = l.further(c)
+			d.reachAt = l.now + reachEvery
+		}
+	}
+	return d.reachAt
+}
+
+// stuck reports whether the reader that the window belongs to has waited long for one piece.
+func (l *loop) stuck(c cursor) bool {
+	lo := c.lo - int(kernelLag/l.cfg.Torrent.PieceLength) - 1
+	for _, t := range l.demand.targets {
+		if t.class == picker.Blocked && t.index >= lo && t.index < c.hi && l.now-t.deadline >= stuckFor {
+			return true
+		}
+	}
+	return false
+}
+
+// further wants the nearest pieces beyond the window of what peers have that serve us and have nothing else to do.
+func (l *loop) further(c cursor) cursor {
+	d := &l.demand
+	held := 0
+	for _, o := range d.cursors {
+		held += len(o.far)
+	}
+	length := l.cfg.Torrent.PieceLength
+	end := min(c.lo+l.reachable(), l.cfg.Torrent.NumPieces())
+	for i, left := c.hi, int64(reachStep); i < end && left > 0 && held < l.reachable(); i++ {
+		if d.targets[i] != nil || l.store.Has(i) || !l.members.picker.Spare(i, l.now) {
+			continue
+		}
+		l.target(i).urge(l, picker.Speculative, l.now+due(int64(i-c.lo)*length, assumedRate))
+		c.far = append(c.far, i)
+		held++
+		left -= length
+	}
+	return c
+}
+
+// reachable is how many pieces ahead of a reader may be wanted.
+func (l *loop) reachable() int { return int(l.cfg.ReadAhead / l.cfg.Torrent.PieceLength) }
