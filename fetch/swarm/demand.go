@@ -118,7 +118,7 @@ func (l *loop) moveCursor(id uint64, w window) {
 			l.unwant(i)
 		}
 	}
-	for _, i := range old.far {
+	for i := range old.far {
 		l.unwant(i)
 	}
 }

@@ -1,7 +1,6 @@
 package swarm
 
 import (
-	"slices"
 	"time"
 
 	"torrentfs/fetch/picker"
@@ -22,18 +21,22 @@ const (
 // cursor is a reader in order: its window in pieces, [lo, hi), and what lies beyond and is wanted while it is stuck.
 type cursor struct {
 	lo, hi int
-	far    []int
+	far    map[int]bool
 }
 
 func (c cursor) holds(piece int) bool {
-	return piece >= c.lo && piece < c.hi || slices.Contains(c.far, piece)
+	return piece >= c.lo && piece < c.hi || c.far[piece]
 }
 
-// moved is the cursor with a window further on.
+// moved is the cursor with another window. No piece is wanted further than reach from its beginning.
 func (c cursor) moved(lo, hi, reach int) cursor {
-	c.lo, c.hi = lo, hi
-	c.far = slices.DeleteFunc(slices.Clone(c.far), func(piece int) bool { return piece < hi || piece >= lo+reach })
-	return c
+	next := cursor{lo: lo, hi: hi, far: make(map[int]bool)}
+	for piece := range c.far {
+		if piece >= hi && piece < lo+reach {
+			next.far[piece] = true
+		}
+	}
+	return next
 }
 
 // reach wants more for readers that are stuck. It returns when to look again, 0 if none is.
@@ -43,9 +46,9 @@ func (l *loop) reach() (wake time.Duration) {
 		return d.reachAt
 	}
 	d.reachAt = 0
-	for id, c := range d.cursors {
+	for _, c := range d.cursors {
 		if l.stuck(c) {
-			d.cursors[id] = l.further(c)
+			l.further(c)
 			d.reachAt = l.now + reachEvery
 		}
 	}
@@ -64,7 +67,7 @@ func (l *loop) stuck(c cursor) bool {
 }
 
 // further wants the nearest pieces beyond the window of what peers have that serve us and have nothing else to do.
-func (l *loop) further(c cursor) cursor {
+func (l *loop) further(c cursor) {
 	d := &l.demand
 	held := 0
 	for _, o := range d.cursors {
@@ -77,11 +80,10 @@ func (l *loop) further(c cursor) cursor {
 			continue
 		}
 		l.target(i).urge(l, picker.Speculative, l.now+due(int64(i-c.lo)*length, assumedRate))
-		c.far = append(c.far, i)
+		c.far[i] = true
 		held++
 		left -= length
 	}
-	return c
 }
 
 // reachable is how many pieces ahead of a reader may be wanted.

@@ -154,14 +154,14 @@ func TestShareTitForTat(t *testing.T) {
 func compareUpload(t *testing.T, flags ...string) {
 	t.Helper()
 	measuring(t)
-	const size, others, rate, rounds = 384 << 20, 8, 1 << 20, 3
+	const size, others, rate, rounds = 640 << 20, 8, 1 << 20, 3
 	const seconds = 60
 	want := noise(96, size)
 	tt := byLibtorrent(t, write(t, filepath.Join(t.TempDir(), "tit.bin"), want), making{piece: 256 << 10})
 	for range rounds {
 		source, leechers, peers := titForTat(t, tt, others, rate)
-		within(t, 2*patience, "each leecher has a quarter", func() bool {
-			return !slices.ContainsFunc(leechers.stats(), func(l clientStats) bool { return l.Done < size/4 })
+		within(t, 2*patience, "each leecher has a fifth", func() bool {
+			return !slices.ContainsFunc(leechers.stats(), func(l clientStats) bool { return l.Done < size/5 })
 		})
 		var read [2]int
 		var errs [2]error
