@@ -67,7 +67,8 @@ type Client struct {
 	sockets     *socket.Opener
 	peerID      [20]byte
 	trackers    *tracker.Client
-	limits      limits
+	download    *limiter // nil: no limit
+	upload      *limiter
 	budget      *budget
 	lobby       chan struct{} // filled by peers that dialled us and are shaking hands
 	outside     *outside
@@ -119,7 +120,7 @@ func New(cfg Config) (*Client, error) {
 	c.ctx, c.cancel = context.WithCancel(context.Background())
 	c.outside = newOutside(c)
 	c.budget, c.lobby = newBudget(cfg.MaxConns), make(chan struct{}, maxLobby)
-	c.limits = limits{down: newLimiter(cfg.DownloadLimit), up: newLimiter(cfg.UploadLimit)}
+	c.download, c.upload = newLimiter(cfg.DownloadLimit), newLimiter(cfg.UploadLimit)
 	if cfg.Listen != "" {
 		if c.listener, err = c.listen(); err != nil {
 			c.cancel()
@@ -182,7 +183,7 @@ func (c *Client) dial(ctx context.Context, addr string) (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	return c.limits.wrap(c.ctx, nc), nil
+	return c.download.limit(nc), nil
 }
 
 // back has everybody looked for and tried again once a network that was gone is back: what failed meanwhile says nothing
@@ -242,7 +243,7 @@ func (c *Client) receive(nc net.Conn) {
 	ctx, cancel := context.WithTimeout(c.ctx, handshakeLimit)
 	defer cancel()
 	var t *Torrent
-	open, err := c.decrypt(ctx, c.limits.wrap(c.ctx, nc))
+	open, err := c.decrypt(ctx, c.download.limit(nc))
 	var conn *peer.Conn
 	if err == nil {
 		entry := &counted{Conn: open}

@@ -62,6 +62,9 @@ func (c *Client) Add(t *metainfo.Torrent, store swarm.Store, opt AddOptions) (*T
 		Source: opt.Source, Keep: opt.Keep, PEX: !c.cfg.NoPEX, Room: x.share.take, Dial: x.share.dialer(c.dialer(t.InfoHash)),
 		Outside: c.outside.addrs, Logger: c.log.With("torrent", t.Name),
 	}
+	if c.upload != nil {
+		config.Pace = c.upload
+	}
 	if !t.Private { // for a private one nothing of the kind begins
 		config.DHTPort, config.Node = c.dhtPort(), c.node
 	}

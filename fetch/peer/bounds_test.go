@@ -238,10 +238,16 @@ func TestServesInBatchesOfBytes(t *testing.T) {
 		c.serve = append(c.serve, wire.Message{ID: wire.Request, Length: maxServed})
 	}
 	var got []int
+	q := queue{batch: minBatch}
 	for len(c.serve) > 0 {
-		got = append(got, len(c.take(nil)))
+		todo, _ := c.take(nil, &q)
+		got = append(got, len(todo))
+		q.sent(0)
 	}
-	if want := []int{8, 8, 4, 1, 1, 1}; !slices.Equal(got, want) {
+	if want := []int{1, 2, 4, 8, 5, 1, 1, 1}; !slices.Equal(got, want) {
 		t.Fatalf("%v, want %v", got, want)
+	}
+	if q.sent(2 * slowWrite); q.batch != minBatch {
+		t.Errorf("a peer that takes long gets %d bytes at a time", q.batch)
 	}
 }

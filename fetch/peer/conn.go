@@ -28,6 +28,13 @@ type Source interface {
 	Load(piece int) (data []byte, release func(), ok bool)
 }
 
+// Pacer bounds the rate of what is sent, over all connections.
+type Pacer interface {
+	// Spend charges n bytes and returns how long to wait before they are sent. Who can't wait sends them at once; those
+	// after have so much more to wait for.
+	Spend(n int) time.Duration
+}
+
 // Torrent is what a connection must know of its torrent and its own side; it is shared by all connections of a torrent
 // and never changes while one is open.
 type Torrent struct {
@@ -35,6 +42,7 @@ type Torrent struct {
 	PeerID   [20]byte
 	Pieces   int    // number of pieces; bounds bitfields and indices
 	Source   Source // nil: nothing is uploaded
+	Pace     Pacer  // nil: no limit
 	Info     []byte // the info dictionary, for peers that ask for it (BEP 9)
 	DHTPort  uint16 // of our DHT node, told to peers that have one (BEP 5); 0: none
 	Hello    wire.ExtendedHandshake

@@ -8,29 +8,41 @@ import (
 )
 
 const (
-	serveBatch = maxServed // bytes of blocks that go out in one write; more would delay our own requests behind them
-	keptOut    = 16 << 10  // bytes of a buffer for small messages that an idle connection keeps
+	minBatch  = 16 << 10  // bytes of blocks that go out in one write at first, and to a slow peer
+	maxBatch  = maxServed // and to any: more would delay our own requests behind them
+	slowWrite = time.Second
+	keptOut   = 16 << 10 // bytes of a buffer for small messages that an idle connection keeps
 )
 
 // served are buffers for blocks on their way out. Few connections serve at a time, so they share them.
 var served = sync.Pool{New: func() any { return new([]byte) }}
 
 // write is the writer goroutine: all messages that wait go out in one write; between them the peer's requests are served,
-// a few blocks at a time, so that what the swarm asks for never waits long behind an upload.
+// a few blocks at a time, so that what the swarm asks for never waits long behind an upload, nor behind the limit of uploads.
 func (c *Conn) write() error {
 	idle := time.NewTimer(keepAlive)
 	defer idle.Stop()
+	turn := time.NewTimer(time.Hour) // to serve on
+	defer turn.Stop()
 	var buf []byte
 	var todo []wire.Message
+	q := queue{batch: minBatch}
 	for {
 		c.mu.Lock()
 		buf, c.out = c.out, buf[:0]
-		todo = c.take(todo[:0])
+		var wait time.Duration
+		todo, wait = c.take(todo[:0], &q)
 		c.mu.Unlock()
 
 		if len(buf) == 0 && len(todo) == 0 {
+			if wait > 0 {
+				turn.Reset(wait)
+			} else {
+				turn.Stop()
+			}
 			select {
 			case <-c.wake:
+			case <-turn.C:
 			case <-c.done:
 				return nil
 			case <-idle.C:
@@ -39,6 +51,9 @@ func (c *Conn) write() error {
 			continue
 		}
 		if len(buf) > 0 {
+			if p := c.torrent.Pace; p != nil {
+				p.Spend(len(buf)) // and no wait: it is little, and reads depend on it
+			}
 			if err := c.send(buf); err != nil {
 				return err
 			}
@@ -47,23 +62,62 @@ func (c *Conn) write() error {
 			}
 		}
 		if len(todo) > 0 {
+			began := time.Now()
 			if err := c.answer(todo); err != nil {
 				return err
 			}
+			q.sent(time.Since(began))
 		}
 		idle.Reset(keepAlive)
 	}
 }
 
-// take moves the next requests to be answered to todo. The caller holds mu.
-func (c *Conn) take(todo []wire.Message) []wire.Message {
+// queue is how the peer's requests are worked off.
+type queue struct {
+	batch int       // bytes of blocks in one write
+	paid  int       // bytes charged to the limit and not sent
+	due   time.Time // when what is paid may be sent
+}
+
+// sent notes how long a batch took to write.
+func (q *queue) sent(took time.Duration) {
+	if took > slowWrite {
+		q.batch = minBatch
+	} else {
+		q.batch = min(2*q.batch, maxBatch)
+	}
+}
+
+// wait is for how long the limit keeps a block back.
+func (q *queue) wait(size int, p Pacer) time.Duration {
+	if p == nil {
+		return 0
+	}
+	now := time.Now()
+	if short := size - q.paid; short > 0 {
+		q.due = now.Add(p.Spend(short))
+		q.paid = size
+	}
+	return q.due.Sub(now)
+}
+
+// take moves the next requests to be answered to todo, and says when more may be if the limit keeps one back. What is kept
+// back stays in the queue: it may be taken back meanwhile. The caller holds mu.
+func (c *Conn) take(todo []wire.Message, q *queue) (_ []wire.Message, wait time.Duration) {
 	n := 0
-	for size := uint32(0); n < len(c.serve) && (n == 0 || size+c.serve[n].Length <= serveBatch); n++ {
-		size += max(c.serve[n].Length, wire.MetadataPieceSize)
+	for size := 0; n < len(c.serve); n++ {
+		next := int(max(c.serve[n].Length, wire.MetadataPieceSize))
+		if size += next; n > 0 && size > q.batch {
+			break
+		}
+		if wait = q.wait(next, c.torrent.Pace); wait > 0 {
+			break
+		}
+		q.paid = max(q.paid-next, 0)
 	}
 	todo = append(todo, c.serve[:n]...)
 	c.serve = append(c.serve[:0], c.serve[n:]...)
-	return todo
+	return todo, wait
 }
 
 // answer sends the blocks that were asked for.
@@ -82,8 +136,10 @@ func (c *Conn) answer(todo []wire.Message) error {
 	return nil
 }
 
+// send writes b. The peer has a minute for each block's worth.
 func (c *Conn) send(b []byte) error {
-	if err := c.nc.SetWriteDeadline(time.Now().Add(writeTimeout)); err != nil {
+	limit := writeTimeout * time.Duration(1+len(b)/minBatch)
+	if err := c.nc.SetWriteDeadline(time.Now().Add(limit)); err != nil {
 		return err
 	}
 	_, err := c.nc.Write(b)

@@ -48,6 +48,7 @@ type Config struct {
 	MaxPeers  int         // connections
 	Upload    bool        // serve what we hold
 	Source    peer.Source // what is served; nil: Store
+	Pace      peer.Pacer  // how fast, of all torrents together; nil: no limit
 	Seed      bool        // want nothing
 	Keep      bool        // fetch everything, in the background
 	PEX       bool        // exchange peers with peers (BEP 11); a private torrent never does
@@ -112,6 +113,7 @@ func New(cfg Config) *Swarm {
 	if !cfg.Torrent.Private {
 		s.link.DHTPort = cfg.DHTPort
 	}
+	s.link.Pace = cfg.Pace
 	if cfg.Upload {
 		if s.link.Source = cfg.Source; cfg.Source == nil {
 			s.link.Source = cfg.Store

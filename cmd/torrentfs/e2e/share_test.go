@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -143,8 +144,8 @@ func TestShareSparing(t *testing.T) {
 
 // TestShareTitForTat has two mounts read the same file in order at the same time, in the same swarm of libtorrent leechers that
 // serve few and choose those that serve them; one of the two mounts gives nothing back. So do two that keep the torrent besides.
-// The leechers have enough when the mounts come that these find something to begin with, and none has all at the end: who has
-// all has nothing to gain, and serves anybody. So does the seeder, which therefore serves the leechers alone.
+// Of each piece three leechers have a copy from the start, and none of them has all at the end: who has all has nothing to gain,
+// and serves anybody. So does the seeder, which therefore serves the leechers alone.
 func TestShareTitForTat(t *testing.T) {
 	t.Run("read", func(t *testing.T) { compareUpload(t) })
 	t.Run("keep", func(t *testing.T) { compareUpload(t, "--keep") })
@@ -154,14 +155,14 @@ func TestShareTitForTat(t *testing.T) {
 func compareUpload(t *testing.T, flags ...string) {
 	t.Helper()
 	measuring(t)
-	const size, others, rate, rounds = 640 << 20, 8, 1 << 20, 3
+	const size, others, rate, rounds = 512 << 20, 8, 1 << 20, 3
 	const seconds = 60
 	want := noise(96, size)
 	tt := byLibtorrent(t, write(t, filepath.Join(t.TempDir(), "tit.bin"), want), making{piece: 256 << 10})
 	for range rounds {
-		source, leechers, peers := titForTat(t, tt, others, rate)
-		within(t, 2*patience, "each leecher has a fifth", func() bool {
-			return !slices.ContainsFunc(leechers.stats(), func(l clientStats) bool { return l.Done < size/5 })
+		source, leechers, peers := titForTat(t, tt, want, others, rate)
+		eventually(t, "the leechers know what they have", func() bool {
+			return !slices.ContainsFunc(leechers.stats(), func(l clientStats) bool { return l.Done < size/others })
 		})
 		var read [2]int
 		var errs [2]error
@@ -214,10 +215,9 @@ func readUntil(path string, want []byte, end time.Time) (n int, err error) {
 	return min(n, len(want)), nil
 }
 
-// titForTat starts a seeder and others that download from it and from each other, which are the peers. Each of
-// the others sends rate bytes a second to three peers and to one more that goes round, the seeder four times as much.
-// Rounds of choking are three times as short as usual.
-func titForTat(t *testing.T, tt torrent, others, rate int) (source, leechers *clients, peers []string) {
+// titForTat starts a seeder and others that download from it and from each other, which are the peers. Each of them sends rate
+// bytes a second to three peers and to one more that goes round. Rounds of choking are three times as short as usual.
+func titForTat(t *testing.T, tt torrent, content []byte, others, rate int) (source, leechers *clients, peers []string) {
 	t.Helper()
 	listening := func(port int) map[string]any {
 		return map[string]any{
@@ -227,18 +227,43 @@ func titForTat(t *testing.T, tt torrent, others, rate int) (source, leechers *cl
 		}
 	}
 	seed := tt.seeding()
-	seed.UploadLimit = 4 * rate
+	seed.UploadLimit = rate
 	source = runClients(t, nil, client{Settings: listening(0), Torrents: []role{seed}, Choosy: true})
 	seeder := fmt.Sprintf("127.0.0.1:%d", source.ports[0])
 	var all []client
-	for range others {
+	for _, folder := range deal(t, tt.name, content, 256<<10, others, 3) {
 		port := freePort(t)
-		leech := tt.leeching(t.TempDir(), append([]string{seeder}, peers...)...)
+		leech := tt.leeching(folder, append([]string{seeder}, peers...)...)
 		leech.UploadLimit = rate
 		all = append(all, client{Settings: listening(port), Torrents: []role{leech}, Choosy: true})
 		peers = append(peers, fmt.Sprintf("127.0.0.1:%d", port))
 	}
 	return source, runClients(t, nil, all...), peers
+}
+
+// deal makes a folder for each of so many clients, in which a file of that name has some of the pieces, and zeros elsewhere. Each
+// piece is in copies of them.
+func deal(t *testing.T, name string, content []byte, piece, clients, copies int) (folders []string) {
+	t.Helper()
+	var files []*os.File
+	for range clients {
+		folder := t.TempDir()
+		f, err := os.Create(filepath.Join(folder, name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer f.Close()
+		folders, files = append(folders, folder), append(files, f)
+	}
+	chance := rand.New(rand.NewPCG(99, 99)) //nolint:gosec // a test's
+	for off := 0; off < len(content); off += piece {
+		for _, i := range chance.Perm(clients)[:copies] {
+			if _, err := files[i].WriteAt(content[off:min(off+piece, len(content))], int64(off)); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	return folders
 }
 
 // TestShareLimits measures what --download-limit and --upload-limit let through in ten seconds.
