@@ -75,18 +75,23 @@ func (m *memory) requeue(s *shelf, n, count int) {
 	}
 }
 
-// vacate clears a volume's claims on pieces and tells of those that are lost by it.
-func (m *memory) vacate(s *shelf, v *volume, pieces []int) {
+// vacate clears a volume's claims on pieces, tells of those that are lost by it, and returns how many claims there were.
+func (m *memory) vacate(s *shelf, v *volume, pieces []int) (claims int) {
 	if len(pieces) == 0 {
-		return
+		return 0
 	}
 	m.mu.Lock()
 	defer m.unlock()
 	for _, n := range pieces {
-		if v.stamps[n].Swap(absent) != absent && m.lookup(s, n) == nil {
+		if v.stamps[n].Swap(absent) == absent {
+			continue
+		}
+		claims++
+		if m.lookup(s, n) == nil {
 			m.lose(s, n)
 		}
 	}
+	return claims
 }
 
 // swapVolume gives a shelf other files, or none, and queues what memory has and they lack.

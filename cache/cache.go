@@ -15,7 +15,8 @@
 // free space bound what all torrents of the directory take; the least recently used pieces of them all are evicted by
 // punching holes.
 //
-// Nothing on disk is trusted: a piece is hashed every time it is loaded into memory. Hence no write has to be synced or
+// Nothing on disk is trusted: a piece is hashed every time it is loaded into memory, and once before peers are given of it;
+// from then on each block is checked that they take (package proof). Hence no write has to be synced or
 // ordered before another, a crash costs a download at most, and processes can share a directory, and even a torrent,
 // without asking each other: they write the same bytes to the same places. Locks only keep files from being removed
 // or set up under a process that has them open, and die with it.
@@ -29,10 +30,15 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+
+	"torrentfs/cache/proof"
 )
 
 // DefaultMemory is the memory budget in bytes when Config leaves it zero.
 const DefaultMemory = 256 << 20
+
+// maxProofs bounds, in bytes, what is remembered in order to serve blocks from the disk; 16 MiB do for 16 GiB of pieces.
+const maxProofs = 16 << 20
 
 // Config says how much a cache may hold and where.
 type Config struct {
@@ -45,8 +51,9 @@ type Config struct {
 // Cache holds the pieces of any number of torrents under one budget. Its methods may be called from any
 // goroutine.
 type Cache struct {
-	mem  *memory
-	disk *disk // nil without
+	mem    *memory
+	disk   *disk       // nil without
+	proofs *proof.Book // of pieces on disk that peers asked for
 
 	mu      sync.Mutex          // guards what follows
 	shelves map[[20]byte]*shelf // with at least one view
@@ -65,7 +72,7 @@ func New(cfg Config) (*Cache, error) {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
-	c := &Cache{mem: newMemory(cfg.Memory), shelves: make(map[[20]byte]*shelf)}
+	c := &Cache{mem: newMemory(cfg.Memory), proofs: proof.New(min(maxProofs, cfg.Memory/16)), shelves: make(map[[20]byte]*shelf)}
 	if cfg.Dir != "" && cfg.DiskSize > 0 {
 		c.disk = newDisk(Dir(cfg.Dir), cfg.DiskSize, c.mem, cfg.Logger)
 	}

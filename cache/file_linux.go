@@ -21,14 +21,19 @@ func punchHole(f *os.File, off, n int64) error {
 // rest.
 const adviceStep = 256 << 10
 
-// willNeed has the kernel read [off, off+n) ahead. Should f be closed meanwhile, the advice is lost or misplaced,
-// which harms nobody.
+// willNeed has the kernel read [off, off+n) ahead.
 func willNeed(f *os.File, off, n int64) {
-	for end := off + n; off < end; off += adviceStep {
-		if unix.Fadvise(int(f.Fd()), off, min(adviceStep, end-off), unix.FADV_WILLNEED) != nil {
-			return
-		}
+	conn, err := f.SyscallConn()
+	if err != nil {
+		return
 	}
+	_ = conn.Control(func(fd uintptr) {
+		for end := off + n; off < end; off += adviceStep {
+			if unix.Fadvise(int(fd), off, min(adviceStep, end-off), unix.FADV_WILLNEED) != nil {
+				return
+			}
+		}
+	})
 }
 
 // openDirect opens data, which path names, for writing past the page cache; nil where that can't be.

@@ -185,12 +185,12 @@ func TestViewsShare(t *testing.T) {
 	}
 }
 
-// The pins of this test and the next come from Serving, which does not protect the piece from eviction besides.
+// The pins of this test and the next are no reader's, which would protect the piece from eviction besides.
 func TestPinnedStays(t *testing.T) {
 	c := newCache(t, Config{Memory: 4 * 16})
 	v := open(t, c, blankSpec(1, 16, 100))
 	put(v, 0)
-	data, release, _ := v.Serving().Load(0)
+	data, release, _ := v.s.load(0, false)
 	want := string(data)
 	for n := 1; n < 50; n++ {
 		put(v, n)
@@ -215,9 +215,9 @@ func TestReleaseTwiceTakesNoOtherPin(t *testing.T) {
 	c := newCache(t, Config{Memory: 64})
 	v := open(t, c, blankSpec(1, 16, 100))
 	put(v, 0)
-	_, first, _ := v.Serving().Load(0)
+	_, first, _ := v.s.load(0, false)
 	first()
-	data, second, _ := v.Serving().Load(0)
+	data, second, _ := v.s.load(0, false)
 	want := string(data)
 	first()
 	for n := 1; n < 20; n++ {
@@ -455,9 +455,7 @@ func TestScanResistance(t *testing.T) {
 			fetch(v, 9000)
 			for n := range 2000 {
 				put(v, 4000+n)
-				if _, release, ok := v.Serving().Load(4000 + n); ok {
-					release()
-				}
+				_, _ = v.AppendBlock(nil, 4000+n, 0, 16)
 				fetch(v, n)
 			}
 		}, []int{9000}},

@@ -163,7 +163,9 @@ func (s *shelf) distrust(v *volume, n int, err error) {
 		return
 	}
 	evicted := err == nil && v.evictedElsewhere(n)
-	s.c.mem.vacate(s, v, []int{n})
+	if s.c.mem.vacate(s, v, []int{n}) == 0 {
+		return // somebody else found out first
+	}
 	v.disown(n)
 	if evicted {
 		return

@@ -130,13 +130,9 @@ func (t *Torrent) Add(piece int, buf []byte) (release func()) {
 	return t.s.c.mem.add(t.s, piece, buf[:t.s.size(piece)], false)
 }
 
-// Serving is a view for uploads: a peer's wish for a piece says nothing about what readers will want again.
-type Serving struct{ s *shelf }
-
-// Serving returns that view. It ends with t.
-func (t *Torrent) Serving() Serving { return Serving{t.s} }
-
-// Load is Torrent.Load for a peer.
-func (s Serving) Load(piece int) (data []byte, release func(), ok bool) {
-	return s.s.load(piece, false)
+// AppendBlock appends length bytes of a piece, from begin on, to dst, for a peer. It returns dst as it was, and false, when
+// the piece is not here, or ends before. That changes nothing in memory: what peers take says nothing about what readers
+// will want again, and what is on disk stays there. It can take as long as the disk does.
+func (t *Torrent) AppendBlock(dst []byte, piece int, begin, length uint32) (_ []byte, ok bool) {
+	return t.s.appendBlock(dst, piece, int64(begin), int64(length))
 }

@@ -56,9 +56,11 @@ func seeder(tb testing.TB, t *metainfo.Torrent, path string) string {
 	if _, err := store.Verify(tb.Context(), nil); err != nil {
 		tb.Fatal(err)
 	}
-	if _, err := c.Add(t, store, fetch.AddOptions{Seed: true}); err != nil {
+	x, err := c.Add(t, store, fetch.AddOptions{Seed: true})
+	if err != nil {
 		tb.Fatal(err)
 	}
+	store.Watch(x.Lost)
 	return c.Addr().String()
 }
 

@@ -8,7 +8,6 @@ import (
 	"sync"
 
 	"torrentfs/fetch/metainfo"
-	"torrentfs/fetch/peer"
 	"torrentfs/fetch/swarm"
 	"torrentfs/fetch/tracker"
 )
@@ -18,8 +17,6 @@ type AddOptions struct {
 	Peers []string // host:port of peers known by hand
 	Seed  bool     // the store has it all: want nothing, serve everything
 	Keep  bool     // fetch it whole in the background, after everything that readers want
-	// Source is what peers are served from; nil: the store.
-	Source peer.Source
 }
 
 // Torrent is a torrent that the client takes part in. It reads as fs.Content.
@@ -59,7 +56,7 @@ func (c *Client) Add(t *metainfo.Torrent, store swarm.Store, opt AddOptions) (*T
 	config := swarm.Config{
 		Torrent: t, Store: store, PeerID: c.peerID, Port: c.port(), Version: c.version(),
 		InFlight: c.cfg.InFlight, ReadAhead: c.cfg.ReadAhead, MaxPeers: c.cfg.MaxPeers, Upload: c.cfg.Upload || opt.Seed, Seed: opt.Seed,
-		Source: opt.Source, Keep: opt.Keep, PEX: !c.cfg.NoPEX, Room: x.share.take, Dial: x.share.dialer(c.dialer(t.InfoHash)),
+		Keep: opt.Keep, PEX: !c.cfg.NoPEX, Room: x.share.take, Dial: x.share.dialer(c.dialer(t.InfoHash)),
 		Outside: c.outside.addrs, Logger: c.log.With("torrent", t.Name),
 	}
 	if c.upload != nil {

@@ -12,7 +12,8 @@ import (
 var arrows = map[string][]string{
 	"cmd/torrentfs": {"fs", "cache", "fetch", "fetch/metainfo", "fetch/tracker", "fetch/seed", "fetch/metadata"},
 	"fs":            {"fetch/metainfo"},
-	"cache":         {},
+	"cache":         {"cache/proof"},
+	"cache/proof":   {},
 	"fetch": {
 		"fetch/metainfo", "fetch/swarm", "fetch/peer", "fetch/tracker", "fetch/dht", "fetch/lsd", "fetch/metadata", "fetch/web", "fetch/mse",
 		"fetch/socket", "fetch/reach", "fetch/portmap",
@@ -30,7 +31,7 @@ var arrows = map[string][]string{
 	"fetch/picker":   {},
 	"fetch/socket":   {},
 	"fetch/portmap":  {"fetch/socket", "fetch/reach"},
-	"fetch/seed":     {"fetch/metainfo"},
+	"fetch/seed":     {"fetch/metainfo", "cache/proof"},
 	"fetch/swarm":    {"fetch/peer", "fetch/picker", "fetch/metainfo", "fetch/wire", "fetch/reach"},
 }
 

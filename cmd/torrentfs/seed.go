@@ -94,6 +94,7 @@ func runSeed(ctx context.Context, arg, path string, flags seedFlags, logs *logFl
 	if err != nil {
 		return errors.Join(err, client.Close())
 	}
+	store.Watch(torrent.Lost)
 	s := &seeding{name: src.torrent.Name, store: store, client: client, torrent: torrent, log: log}
 	log.Info("seeding", "name", s.name, "info_hash", src.torrent.InfoHash, "listen", client.Addr())
 	if screen.live() {

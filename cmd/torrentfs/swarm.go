@@ -79,9 +79,11 @@ func (s *swarm) start(ctx context.Context, folder string, log *slog.Logger) erro
 			return fmt.Errorf("start a seeder: %w", err)
 		}
 		s.seeders = append(s.seeders, client)
-		if _, err := client.Add(s.torrent, store, fetch.AddOptions{Seed: true}); err != nil {
+		torrent, err := client.Add(s.torrent, store, fetch.AddOptions{Seed: true})
+		if err != nil {
 			return fmt.Errorf("start a seeder: %w", err)
 		}
+		store.Watch(torrent.Lost)
 	}
 	late := time.After(enrolment)
 	for range demoSeeders {

@@ -115,6 +115,17 @@ func (s *Store) Has(piece int) bool {
 	return s.pieces[piece] != nil
 }
 
+// AppendBlock implements swarm.Store.
+func (s *Store) AppendBlock(dst []byte, piece int, begin, length uint32) ([]byte, bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	k := s.pieces[piece]
+	if k == nil {
+		return dst, false
+	}
+	return append(dst, k.buf[begin:begin+length]...), true
+}
+
 // Load implements swarm.Store.
 func (s *Store) Load(piece int) (data []byte, release func(), ok bool) { return s.Get(piece) }
 

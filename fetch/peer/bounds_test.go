@@ -1,6 +1,7 @@
 package peer
 
 import (
+	"bytes"
 	"errors"
 	"net"
 	"slices"
@@ -19,7 +20,7 @@ func unstarted(t *testing.T, features wire.Features) *Conn {
 		_ = near.Close()
 		_ = far.Close()
 	})
-	return newConn(near, &Torrent{Pieces: pieces, Source: &one{}, Info: make([]byte, 40000)}, wire.Handshake{Features: features})
+	return newConn(near, &Torrent{Pieces: pieces, PieceLength: 1 << 20, Length: pieces << 20, Source: &one{}, Info: make([]byte, 40000)}, wire.Handshake{Features: features})
 }
 
 func (c *Conn) ended() bool {
@@ -165,6 +166,64 @@ func TestFloodsEnd(t *testing.T) {
 		if lasted, err := flooded(t, wire.Message{ID: id, Length: 5}, 20*time.Millisecond); lasted < time.Minute {
 			t.Errorf("%v at a moderate pace: ended after %v with %v", id, lasted, err)
 		}
+	}
+}
+
+// blanks is a source that has every piece but the second, and fails the test when it is asked for what is in no piece.
+type blanks struct{ t *testing.T }
+
+func (b blanks) AppendBlock(dst []byte, piece int, begin, length uint32) ([]byte, bool) {
+	if uint64(begin)+uint64(length) > blanksPiece {
+		b.t.Errorf("asked for %d+%d of piece %d", begin, length, piece)
+	}
+	if piece == 1 {
+		return dst, false
+	}
+	return append(dst, make([]byte, length)...), true
+}
+
+const blanksPiece = 20_001
+
+// A peer that is served may ask for blocks as fast as they come, and has to count what costs us more than it.
+func TestFloodsOfRequests(t *testing.T) {
+	for _, tc := range []struct {
+		name  string
+		m     wire.Message
+		flood bool
+	}{
+		{"blocks", wire.Message{Length: 16 << 10}, false},
+		{"ends of pieces", wire.Message{Begin: blanksPiece - 1, Length: 1}, false},
+		{"short blocks", wire.Message{Length: 4 << 10}, false},
+		{"bytes", wire.Message{Begin: 5, Length: 1}, true},
+		{"past the end", wire.Message{Begin: blanksPiece - 1, Length: 2}, true},
+		{"far past the end", wire.Message{Begin: 1<<32 - 1, Length: 128 << 10}, true},
+		{"what is not there", wire.Message{Index: 1, Length: 16 << 10}, true},
+	} {
+		s, link := newSide(t)
+		link.PieceLength, link.Length, link.Source = blanksPiece, blanksPiece*pieces, blanks{t}
+		c, f := pair(t, link, all)
+		c.Start(nil, &s.wg)
+		c.Unchoke(true)
+		tc.m.ID = wire.Request
+		var err error
+		for range 3 * chatterBurst / 100 {
+			if _, err = f.nc.Write(bytes.Repeat(tc.m.Append(nil), 100)); err != nil {
+				break
+			}
+			for answers := 0; answers < 100 && err == nil; {
+				var m wire.Message
+				if m, err = f.rd.Next(); err == nil && (m.ID == wire.Piece || m.ID == wire.Reject) {
+					answers++
+				}
+			}
+			if err != nil {
+				break
+			}
+		}
+		if (err != nil) != tc.flood {
+			t.Errorf("%s: ended with %v", tc.name, err)
+		}
+		c.Close()
 	}
 }
 

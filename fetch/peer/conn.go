@@ -23,9 +23,11 @@ type Sink interface {
 	Put(begin uint32, block []byte) bool
 }
 
-// Source gives the verified bytes of a piece for upload, until release is called; it may read a disk.
+// Source gives verified bytes for upload.
 type Source interface {
-	Load(piece int) (data []byte, release func(), ok bool)
+	// AppendBlock appends length bytes of a piece, from begin on, to dst. They are within the piece. It returns dst as it
+	// was, and false, when the piece is not there. It may read a disk, but keeps no piece in memory for it.
+	AppendBlock(dst []byte, piece int, begin, length uint32) (_ []byte, ok bool)
 }
 
 // Pacer bounds the rate of what is sent, over all connections.
@@ -38,16 +40,18 @@ type Pacer interface {
 // Torrent is what a connection must know of its torrent and its own side; it is shared by all connections of a torrent
 // and never changes while one is open.
 type Torrent struct {
-	InfoHash [20]byte
-	PeerID   [20]byte
-	Pieces   int    // number of pieces; bounds bitfields and indices
-	Source   Source // nil: nothing is uploaded
-	Pace     Pacer  // nil: no limit
-	Info     []byte // the info dictionary, for peers that ask for it (BEP 9)
-	DHTPort  uint16 // of our DHT node, told to peers that have one (BEP 5); 0: none
-	Hello    wire.ExtendedHandshake
-	Events   chan<- *Batch   // where batches go
-	Done     <-chan struct{} // closed when nobody reads Events any more
+	InfoHash    [20]byte
+	PeerID      [20]byte
+	Pieces      int    // number of pieces; bounds bitfields and indices
+	PieceLength int64  // bytes of a piece but the last
+	Length      int64  // bytes of all pieces
+	Source      Source // nil: nothing is uploaded
+	Pace        Pacer  // nil: no limit
+	Info        []byte // the info dictionary, for peers that ask for it (BEP 9)
+	DHTPort     uint16 // of our DHT node, told to peers that have one (BEP 5); 0: none
+	Hello       wire.ExtendedHandshake
+	Events      chan<- *Batch   // where batches go
+	Done        <-chan struct{} // closed when nobody reads Events any more
 }
 
 // Item is one thing that happened: a message of the peer's, or a block that was put in its place.
@@ -97,6 +101,7 @@ type Conn struct {
 	wake chan struct{} // capacity 1: the writer has something to look at
 
 	uploaded atomic.Int64 // bytes of blocks sent
+	refused  atomic.Int64 // requests rejected by the writer, for the reader to count
 
 	mu       sync.Mutex // guards what follows; never held over I/O or a send
 	out      []byte     // messages to be written

@@ -28,7 +28,9 @@ func (p pacer) Spend(n int) (wait time.Duration) {
 // zeros is a source of zeros.
 type zeros struct{}
 
-func (zeros) Load(int) ([]byte, func(), bool) { return make([]byte, 16<<10), func() {}, true }
+func (zeros) AppendBlock(dst []byte, _ int, _, length uint32) ([]byte, bool) {
+	return append(dst, make([]byte, length)...), true
+}
 
 // leecher is a connection that serves a peer which always asks for more, and the peer's end of it.
 type leecher struct {
@@ -42,7 +44,7 @@ type leecher struct {
 func newLeecher(p Pacer) *leecher {
 	near, far := net.Pipe()
 	l := &leecher{nc: far, events: make(chan *Batch, 100), done: make(chan struct{})}
-	link := &Torrent{Pieces: pieces, Source: zeros{}, Pace: p, Events: l.events, Done: l.done}
+	link := &Torrent{Pieces: pieces, PieceLength: 16 << 10, Length: pieces * 16 << 10, Source: zeros{}, Pace: p, Events: l.events, Done: l.done}
 	l.Conn = newConn(near, link, wire.Handshake{Features: all})
 	for range ReqQ {
 		l.serve = append(l.serve, wire.Message{ID: wire.Request, Length: 16 << 10})

@@ -94,10 +94,11 @@ func (r *reader) handle(m wire.Message) error {
 		if m.Length == 0 || m.Length > maxServed {
 			return violation("a request of %d bytes", m.Length)
 		}
-		if !c.enqueue(m) {
-			return r.chatter.spend(1)
+		cost := int(c.refused.Swap(0)) // they would else be had for nothing
+		if !c.enqueue(m) || m.Length < minServed && c.torrent.beyond(m) > 0 {
+			cost++
 		}
-		return nil
+		return r.chatter.spend(cost)
 	case wire.Cancel:
 		c.dequeue(m)
 		return nil
@@ -193,11 +194,21 @@ func checkBits(bits []byte, n int) error {
 	return nil
 }
 
+// minServed is the shortest block that a peer may ask for as often as it likes. Reading and checking one costs about the
+// same, however short.
+const minServed = 4 << 10
+
+// beyond is how many bytes of its piece lie behind a block that a peer asks for; less than none if it goes past the end.
+func (t *Torrent) beyond(m wire.Message) int64 {
+	size := min(t.PieceLength, t.Length-int64(m.Index)*t.PieceLength)
+	return size - int64(m.Begin) - int64(m.Length)
+}
+
 // enqueue takes a request of the peer's, or rejects it.
 func (c *Conn) enqueue(m wire.Message) bool {
 	c.mu.Lock()
 	defer c.unlock()
-	if c.unchoked && c.torrent.Source != nil && len(c.serve) < ReqQ {
+	if c.torrent.beyond(m) >= 0 && c.unchoked && c.torrent.Source != nil && len(c.serve) < ReqQ {
 		c.serve = append(c.serve, m)
 		return true
 	}

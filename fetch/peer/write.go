@@ -155,19 +155,17 @@ func (c *Conn) blocks(b []byte, todo []wire.Message) (_ []byte, sent int64) {
 			b = r.Append(b)
 			continue
 		}
-		data, release, ok := c.torrent.Source.Load(int(r.Index))
-		if !ok || uint64(r.Begin)+uint64(r.Length) > uint64(len(data)) {
-			if ok {
-				release()
-			}
+		at := len(b)
+		b = wire.AppendPieceHeader(b, r.Index, r.Begin, int(r.Length))
+		var ok bool
+		if b, ok = c.torrent.Source.AppendBlock(b, int(r.Index), r.Begin, r.Length); !ok {
+			b = b[:at]
+			c.refused.Add(1)
 			c.mu.Lock()
 			c.reject(r)
 			c.unlock()
 			continue
 		}
-		b = wire.AppendPieceHeader(b, r.Index, r.Begin, int(r.Length))
-		b = append(b, data[r.Begin:r.Begin+r.Length]...)
-		release()
 		sent += int64(r.Length)
 	}
 	return b, sent

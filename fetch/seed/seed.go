@@ -7,28 +7,31 @@ package seed
 
 import (
 	"context"
-	"crypto/sha1"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
 	"runtime"
-	"slices"
 	"sort"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 
+	"torrentfs/cache/proof"
 	"torrentfs/fetch/metainfo"
 )
 
-// recentBytes bounds the pieces kept in memory after they were loaded, so that the blocks of one piece, asked for
-// one by one and by several peers, cost one read and one hash. At least one piece is kept.
-const recentBytes = 16 << 20
+const (
+	// maxProofs bounds, in bytes, what is remembered in order to check single blocks; 16 MiB do for 16 GiB of pieces.
+	maxProofs = 16 << 20
+	// pause is for how long a piece that was wrong is not looked at again, whoever asks for it: each look costs reading all
+	// of it.
+	pause = time.Minute
+)
 
-// Store is a swarm.Store over complete files. Its methods may be called concurrently. It holds no file open, so it
-// needs no closing.
+// Store is a swarm.Store over complete files. Its methods may be called concurrently. It needs no closing: a while
+// after it was used last, it holds no file open.
 type Store struct {
 	// Write once.
 	torrent *metainfo.Torrent
@@ -37,15 +40,12 @@ type Store struct {
 	has  []atomic.Bool // by piece: it was right when last looked at
 	good atomic.Int64  // how many of has are true
 
-	mu     sync.Mutex
-	recent []*loaded // the pieces loaded last, oldest first
-}
+	proofs *proof.Book
+	idle   idle
 
-// loaded is a piece in memory, or on its way there.
-type loaded struct {
-	piece int
-	done  chan struct{} // closed once data is set for good
-	data  []byte        // nil: the piece can't be read or is not right
+	mu       sync.Mutex        // guards what follows
+	wrong    map[int]time.Time // pieces that were wrong, and when that was seen last
+	watchers []func(piece int)
 }
 
 // Open returns a store over the content of t at root, which is either the content itself (the file of a
@@ -56,7 +56,9 @@ func Open(t *metainfo.Torrent, root string) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Store{torrent: t, paths: paths, has: make([]atomic.Bool, t.NumPieces())}, nil
+	return &Store{
+		torrent: t, paths: paths, has: make([]atomic.Bool, t.NumPieces()), proofs: proof.New(maxProofs), wrong: make(map[int]time.Time),
+	}, nil
 }
 
 // locate returns where the files of t are, below root or root itself.
@@ -126,8 +128,8 @@ func (s *Store) Verify(ctx context.Context, progress func(done, total int64)) (g
 	)
 	for range runtime.GOMAXPROCS(0) {
 		workers.Go(func() error {
-			c := checker{store: s, hash: sha1.New(), buf: make([]byte, min(checkStep, s.torrent.Length))}
-			defer c.close()
+			r := reader{store: s}
+			defer r.close()
 			for {
 				piece := int(next.Add(1)) - 1
 				if piece >= len(s.has) {
@@ -136,7 +138,7 @@ func (s *Store) Verify(ctx context.Context, progress func(done, total int64)) (g
 				if err := ctx.Err(); err != nil {
 					return err
 				}
-				s.set(piece, c.right(piece))
+				s.set(piece, s.proofs.Verify(r.check(piece)) == nil)
 				mu.Lock()
 				done += s.torrent.PieceSize(piece)
 				if progress != nil {
@@ -156,48 +158,51 @@ func (s *Store) Good() int { return int(s.good.Load()) }
 // Has says whether the piece was right when it was last hashed. It never blocks.
 func (s *Store) Has(piece int) bool { return s.has[piece].Load() }
 
-// Get returns a piece that was loaded lately. It never blocks.
-func (s *Store) Get(piece int) (data []byte, release func(), ok bool) {
+// Watch has lost called with each piece that Has claims no more. It must not block.
+func (s *Store) Watch(lost func(piece int)) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if l := s.find(piece); l != nil {
-		select {
-		case <-l.done:
-			return l.data, func() {}, l.data != nil
-		default:
-		}
-	}
-	return nil, nil, false
+	s.watchers = append(s.watchers, lost)
 }
 
-// Load reads a piece from the files and hashes it. A piece that can't be read or is wrong is no longer claimed by
-// Has. The data must not be changed; it needs no releasing, but release may be called.
-func (s *Store) Load(piece int) (data []byte, release func(), ok bool) {
-	s.mu.Lock()
-	l := s.find(piece)
-	if l != nil {
-		s.mu.Unlock()
-		<-l.done
-		return l.data, func() {}, l.data != nil
+// AppendBlock appends length bytes of a piece, from begin on, to dst. It returns dst as it was, and false, when the piece
+// can't be read or is wrong, which is then no longer claimed by Has, and not looked at again for a minute.
+func (s *Store) AppendBlock(dst []byte, piece int, begin, length uint32) (_ []byte, ok bool) {
+	if int64(begin)+int64(length) > s.torrent.PieceSize(piece) || s.pausing(piece) {
+		return dst, false
 	}
-	l = &loaded{piece: piece, done: make(chan struct{})}
-	s.recent = append(s.recent, l)
-	if keep := max(1, recentBytes/int(s.torrent.PieceLength)); len(s.recent) > keep {
-		s.recent = slices.Delete(s.recent, 0, len(s.recent)-keep)
+	// A file that was opened a while ago may have been replaced, or be out of reach though it could be opened again.
+	r := s.idle.take(s.fileAt(int64(piece)*s.torrent.PieceLength + int64(begin)))
+	if r != nil {
+		if out, err := s.proofs.Append(dst, r.check(piece), int64(begin), int64(length)); err == nil {
+			s.idle.put(r)
+			s.set(piece, true)
+			return out, true
+		}
+		r.close()
 	}
-	s.mu.Unlock()
+	r = &reader{store: s}
+	out, err := s.proofs.Append(dst, r.check(piece), int64(begin), int64(length))
+	s.set(piece, err == nil)
+	if err != nil {
+		r.close()
+		return dst, false
+	}
+	s.idle.put(r)
+	return out, true
+}
 
-	buf := make([]byte, s.torrent.PieceSize(piece))
-	right := s.read(piece, buf)
-	if right {
-		l.data = buf
-	}
-	close(l.done)
-	s.set(piece, right)
-	if !right {
-		s.forget(l) // the file may be mended later
-	}
-	return l.data, func() {}, right
+// Get has nothing: no piece is kept in memory.
+func (*Store) Get(int) (data []byte, release func(), ok bool) { return nil, nil, false }
+
+// Load reads a piece from the files and hashes it. A piece that can't be read or is wrong is no longer claimed by
+// Has. The data need no releasing, but release may be called.
+func (s *Store) Load(piece int) (data []byte, release func(), ok bool) {
+	r := reader{store: s}
+	defer r.close()
+	data, err := s.proofs.Append(make([]byte, 0, s.torrent.PieceSize(piece)), r.check(piece), 0, s.torrent.PieceSize(piece))
+	s.set(piece, err == nil)
+	return data, func() {}, err == nil
 }
 
 // Alloc returns a buffer of the piece's size. A seeder has no use for it: it downloads nothing.
@@ -209,77 +214,59 @@ func (*Store) Free(int, []byte) {}
 // Add drops a piece: the files are never written to.
 func (*Store) Add(int, []byte) (release func()) { return func() {} }
 
-// find returns the piece in s.recent, or nil. s.mu is held.
-func (s *Store) find(piece int) *loaded {
-	for _, l := range s.recent {
-		if l.piece == piece {
-			return l
-		}
+// pausing says whether a piece was wrong a short while ago.
+func (s *Store) pausing(piece int) bool {
+	if s.Has(piece) {
+		return false
 	}
-	return nil
-}
-
-func (s *Store) forget(gone *loaded) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.recent = slices.DeleteFunc(s.recent, func(l *loaded) bool { return l == gone })
+	at, wrong := s.wrong[piece]
+	return wrong && time.Since(at) < pause
 }
 
 // set records whether a piece is right.
 func (s *Store) set(piece int, right bool) {
-	if was := s.has[piece].Swap(right); was != right {
-		if right {
-			s.good.Add(1)
-		} else {
+	if right && s.Has(piece) { // as nearly always
+		return
+	}
+	s.mu.Lock()
+	was := s.has[piece].Swap(right)
+	var tell []func(int)
+	switch {
+	case !right:
+		s.wrong[piece] = time.Now()
+		if was {
 			s.good.Add(-1)
+			tell = s.watchers
 		}
+	case !was:
+		delete(s.wrong, piece)
+		s.good.Add(1)
+	}
+	s.mu.Unlock()
+	for _, lost := range tell {
+		lost(piece)
 	}
 }
 
-// parts calls do for each run of bytes of a file that the piece is made of, in order, until it returns false, and reports
-// whether the piece was gone through to its end.
-func (s *Store) parts(piece int, do func(file int, begin, n int64) bool) bool {
+// fileAt returns the file that holds the byte at off. Files lie one behind the other, so it is the first that ends beyond.
+func (s *Store) fileAt(off int64) int {
 	files := s.torrent.Files
-	off := int64(piece) * s.torrent.PieceLength
-	// Files lie one behind the other, so the first that ends beyond off holds it.
-	i := sort.Search(len(files), func(i int) bool { return files[i].Offset+files[i].Length > off })
-	for left := s.torrent.PieceSize(piece); left > 0; i++ {
-		if i == len(files) {
-			return false
-		}
+	return sort.Search(len(files), func(i int) bool { return files[i].Offset+files[i].Length > off })
+}
+
+// parts calls do for each run of bytes of a file that n bytes of the torrent from off on are made of, in order, until it
+// returns false.
+func (s *Store) parts(off, n int64, do func(file int, begin, n int64) bool) {
+	files := s.torrent.Files
+	for i := s.fileAt(off); n > 0 && i < len(files); i++ {
 		begin := off - files[i].Offset
-		n := min(left, files[i].Length-begin)
-		if n > 0 && !do(i, begin, n) {
-			return false
+		run := min(n, files[i].Length-begin)
+		if run > 0 && !do(i, begin, run) {
+			return
 		}
-		left -= n
-		off += n
+		n -= run
+		off += run
 	}
-	return true
-}
-
-// read fills buf with the piece and says whether it is right. Padding is zeros and on no disk.
-func (s *Store) read(piece int, buf []byte) bool {
-	rest := buf
-	return s.parts(piece, func(file int, begin, n int64) bool {
-		run := rest[:n]
-		rest = rest[n:]
-		if s.torrent.Files[file].Padding {
-			clear(run)
-			return true
-		}
-		return readAt(s.paths[file], run, begin)
-	}) && sha1.Sum(buf) == s.torrent.Pieces[piece]
-}
-
-// readAt fills p from the file at path. Files are opened for each run, so that a torrent of many files can't use up
-// the descriptors; next to the hash of a piece that costs nothing.
-func readAt(path string, p []byte, off int64) bool {
-	f, err := os.Open(path)
-	if err != nil {
-		return false
-	}
-	defer f.Close()
-	_, err = io.ReadFull(io.NewSectionReader(f, off, int64(len(p))), p)
-	return err == nil
 }

@@ -4,12 +4,16 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"go.uber.org/goleak"
 
@@ -233,31 +237,141 @@ func TestChangedBehindTheBack(t *testing.T) {
 	}
 }
 
-func TestGetAfterLoad(t *testing.T) {
+func TestAppendBlock(t *testing.T) {
 	folder, tor, want := share(t)
-	s := open(t, tor, folder)
-	if _, _, ok := s.Get(1); ok {
-		t.Error("Get has a piece that was never loaded")
+	for _, verified := range []bool{false, true} {
+		s := open(t, tor, folder)
+		if verified {
+			if _, err := s.Verify(t.Context(), nil); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for piece := range tor.NumPieces() {
+			size := uint32(tor.PieceSize(piece))
+			for _, r := range [][2]uint32{{0, min(16<<10, size)}, {size / 2, size - size/2}, {size - 1, 1}, {0, size}} {
+				got, ok := s.AppendBlock([]byte("before"), piece, r[0], r[1])
+				at := uint32(piece)*pieceLength + r[0]
+				if !ok || !bytes.Equal(got, append([]byte("before"), want[at:at+r[1]]...)) {
+					t.Errorf("%v of piece %d: %v, %d bytes", r, piece, ok, len(got))
+				}
+			}
+			if got, ok := s.AppendBlock([]byte("before"), piece, size, 1); ok || string(got) != "before" {
+				t.Errorf("a byte behind piece %d", piece)
+			}
+		}
+		if s.Good() != tor.NumPieces() {
+			t.Errorf("%d of %d pieces are good", s.Good(), tor.NumPieces())
+		}
 	}
-	s.Load(1)
-	data, release, ok := s.Get(1)
-	if !ok || !bytes.Equal(data, want[pieceLength:2*pieceLength]) {
-		t.Error("Get lacks the piece loaded last")
-	}
-	release()
 }
 
-func TestRecentIsBounded(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "big")
-	write(t, path, nil)
-	if err := os.Truncate(path, 3*recentBytes); err != nil {
-		t.Fatal(err)
+// A piece that went bad is given to nobody and claimed no more, which those who watch hear once. However often it is asked
+// for, it is looked at once in a minute; then it may have been mended.
+func TestWrongPieceRests(t *testing.T) {
+	folder, tor, _ := share(t)
+	path := filepath.Join(folder, "a.bin")
+	synctest.Test(t, func(t *testing.T) {
+		s := open(t, tor, folder)
+		if _, err := s.Verify(t.Context(), nil); err != nil {
+			t.Fatal(err)
+		}
+		var lost []int
+		s.Watch(func(piece int) { lost = append(lost, piece) })
+		ask := func() bool {
+			_, ok := s.AppendBlock(nil, 0, 0, 16<<10)
+			return ok
+		}
+		damage(t, path, 5)
+		if ask() || s.Has(0) || s.Good() != tor.NumPieces()-1 || !slices.Equal(lost, []int{0}) {
+			t.Fatalf("claimed %v, lost %v", s.Has(0), lost)
+		}
+		time.Sleep(pause - time.Second)
+		damage(t, path, 5) // back again; were it looked at now, it would be found right
+		if ask() {
+			t.Error("looked at again at once")
+		}
+		damage(t, path, 5)
+		time.Sleep(time.Second)
+		if ask() || len(lost) != 1 {
+			t.Errorf("lost %v", lost)
+		}
+		damage(t, path, 5)
+		time.Sleep(pause)
+		if !ask() || !s.Has(0) || s.Good() != tor.NumPieces() {
+			t.Error("a mended piece is not served")
+		}
+		if _, ok := s.AppendBlock(nil, 1, 0, 16<<10); !ok {
+			t.Error("another piece is not served")
+		}
+		time.Sleep(3 * idleFor) // what is open is still there
+		if err := os.Rename(path, path+".gone"); err != nil {
+			t.Fatal(err)
+		}
+		if _, ok := s.AppendBlock(nil, 1, 0, 16<<10); ok || !slices.Equal(lost, []int{0, 1}) {
+			t.Errorf("lost %v, and then a file", lost)
+		}
+	})
+}
+
+// Files stay open between blocks, a few and not for long, and one that has gone bad since it was opened is opened anew.
+func TestFilesStayOpenForAWhile(t *testing.T) {
+	folder := filepath.Join(t.TempDir(), "folder")
+	const files = 3 * maxIdle
+	path := func(i int) string { return filepath.Join(folder, fmt.Sprintf("%02d", i)) }
+	for i := range files {
+		write(t, path(i), random(pieceLength + i)[:pieceLength])
 	}
-	s := open(t, create(t, path), path)
-	all(t, s)
-	if got := len(s.recent); got != recentBytes/pieceLength {
-		t.Errorf("%d pieces are kept", got)
-	}
+	tor := create(t, folder)
+	synctest.Test(t, func(t *testing.T) {
+		s := open(t, tor, folder)
+		ask := func(piece int) {
+			t.Helper()
+			if _, ok := s.AppendBlock(nil, piece, 0, 16<<10); !ok {
+				t.Errorf("piece %d is not served", piece)
+			}
+		}
+		open := func() (files []*os.File) {
+			s.idle.mu.Lock()
+			defer s.idle.mu.Unlock()
+			for _, r := range s.idle.readers {
+				files = append(files, r.open)
+			}
+			return files
+		}
+		for i := range files {
+			ask(i)
+		}
+		if n := len(open()); n != maxIdle {
+			t.Errorf("%d files are open", n)
+		}
+		held := open()[maxIdle-1]
+		ask(files - 1)
+		if open()[maxIdle-1] != held {
+			t.Error("the file was opened again")
+		}
+		right, err := os.ReadFile(path(files - 1))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Rename(path(files-1), path(files-1)+".old"); err != nil {
+			t.Fatal(err)
+		}
+		write(t, path(files-1), right)
+		damage(t, path(files-1)+".old", 5)
+		ask(files - 1)
+		for range 5 { // as long as some are asked for, they stay
+			time.Sleep(idleFor - 1)
+			ask(0)
+		}
+		if len(open()) == 0 {
+			t.Error("closed while in use")
+		}
+		time.Sleep(2 * idleFor)
+		synctest.Wait()
+		if n := len(open()); n != 0 {
+			t.Errorf("%d files are open", n)
+		}
+	})
 }
 
 func TestConcurrentLoads(t *testing.T) {

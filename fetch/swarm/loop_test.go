@@ -21,7 +21,7 @@ func bareLoop(t *testing.T, content *fetchtest.Content) (l *loop, done func()) {
 		store: store, hashes: make(chan hashJob, 100), done: make(chan struct{}),
 		events: make(chan *peer.Batch, 1000),
 	}
-	s.link = &peer.Torrent{InfoHash: content.InfoHash, Pieces: content.NumPieces(), Events: s.events, Done: s.done}
+	s.link = &peer.Torrent{InfoHash: content.InfoHash, Pieces: content.NumPieces(), PieceLength: content.PieceLength, Length: content.Length, Events: s.events, Done: s.done}
 	l = newLoop(ctx, s)
 	return l, func() {
 		t.Helper()

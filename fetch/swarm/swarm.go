@@ -19,9 +19,11 @@ import (
 	"torrentfs/fetch/peer"
 )
 
-// Store keeps verified pieces. Its methods are safe for concurrent use; all but Load return at once. A release func ends
-// the use of the bytes it came with; until then they stay where they are, unchanged.
+// Store keeps verified pieces. Its methods are safe for concurrent use; all but Load and AppendBlock return at once. A
+// release func ends the use of the bytes it came with; until then they stay where they are, unchanged.
 type Store interface {
+	// Source is what peers are served from. What they take says nothing about what readers will want again.
+	peer.Source
 	// Get returns a piece that is in memory.
 	Get(piece int) (data []byte, release func(), ok bool)
 	// Has reports whether Load is likely to find the piece.
@@ -41,18 +43,17 @@ type Config struct {
 	Torrent   *metainfo.Torrent
 	Store     Store
 	PeerID    [20]byte
-	Port      uint16      // where we accept connections; 0: nowhere
-	Version   string      // our client's name and version, as the extension handshake says it
-	InFlight  int64       // bytes of incomplete pieces held at once; at least two pieces are
-	ReadAhead int64       // bytes that may be wanted ahead of a reader that is stuck, and of all of those together
-	MaxPeers  int         // connections
-	Upload    bool        // serve what we hold
-	Source    peer.Source // what is served; nil: Store
-	Pace      peer.Pacer  // how fast, of all torrents together; nil: no limit
-	Seed      bool        // want nothing
-	Keep      bool        // fetch everything, in the background
-	PEX       bool        // exchange peers with peers (BEP 11); a private torrent never does
-	DHTPort   uint16      // of our DHT node, told to peers (BEP 5) unless the torrent is private; 0: none
+	Port      uint16     // where we accept connections; 0: nowhere
+	Version   string     // our client's name and version, as the extension handshake says it
+	InFlight  int64      // bytes of incomplete pieces held at once; at least two pieces are
+	ReadAhead int64      // bytes that may be wanted ahead of a reader that is stuck, and of all of those together
+	MaxPeers  int        // connections
+	Upload    bool       // serve what we hold
+	Pace      peer.Pacer // how fast, of all torrents together; nil: no limit
+	Seed      bool       // want nothing
+	Keep      bool       // fetch everything, in the background
+	PEX       bool       // exchange peers with peers (BEP 11); a private torrent never does
+	DHTPort   uint16     // of our DHT node, told to peers (BEP 5) unless the torrent is private; 0: none
 	// Node is told of the DHT nodes that peers say they run; it must not block. Nil: nobody is.
 	Node func(netip.AddrPort)
 	// Outside tells at which addresses, of IPv4 and IPv6, others see us, as far as that is known (BEP 40); it must not
@@ -106,7 +107,8 @@ func New(cfg Config) *Swarm {
 		ahead: newAheadTable(), losses: newLossTable(), nudge: make(chan struct{}, 1), done: make(chan struct{}),
 	}
 	s.link = &peer.Torrent{
-		InfoHash: cfg.Torrent.InfoHash, PeerID: cfg.PeerID, Pieces: cfg.Torrent.NumPieces(),
+		InfoHash: cfg.Torrent.InfoHash, PeerID: cfg.PeerID,
+		Pieces: cfg.Torrent.NumPieces(), PieceLength: cfg.Torrent.PieceLength, Length: cfg.Torrent.Length,
 		Info: cfg.Torrent.Info, Hello: hello(cfg),
 		Events: s.events, Done: s.done,
 	}
@@ -115,9 +117,7 @@ func New(cfg Config) *Swarm {
 	}
 	s.link.Pace = cfg.Pace
 	if cfg.Upload {
-		if s.link.Source = cfg.Source; cfg.Source == nil {
-			s.link.Source = cfg.Store
-		}
+		s.link.Source = cfg.Store
 	}
 	l := newLoop(ctx, s)
 	s.loop = l
