@@ -21,6 +21,10 @@ const (
 	maxRead        = 64 << 10
 )
 
+// maxDebt is for how many seconds blocks have to wait at most for what was sent without waiting. The requests of a fast download can
+// alone be more than a small limit; without a bound, nothing would be uploaded for as long again after its end.
+const maxDebt = 10
+
 // limiter is a budget of traffic, in bytes a second, which all connections to peers share.
 type limiter struct{ *rate.Limiter }
 
@@ -30,6 +34,13 @@ func newLimiter(bytesPerSecond int64) *limiter {
 		return nil
 	}
 	return &limiter{rate.NewLimiter(rate.Limit(bytesPerSecond), int(max(bytesPerSecond/burstsPerSecond, minRead)))}
+}
+
+// Charge implements peer.Pacer.
+func (l *limiter) Charge(n int) {
+	if l.Tokens() > -maxDebt*float64(l.Limit()) {
+		l.Spend(n)
+	}
 }
 
 // Spend implements peer.Pacer.

@@ -65,6 +65,19 @@ func TestDownloadLimit(t *testing.T) {
 	}
 }
 
+// What was sent without waiting holds up blocks for a while, not for ever.
+func TestDebtIsBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newLimiter(10_000)
+		for range 1000 {
+			l.Charge(17_000)
+		}
+		if wait := l.Spend(16 << 10); wait < maxDebt*time.Second || wait > 2*maxDebt*time.Second {
+			t.Errorf("a block waits for %v", wait)
+		}
+	})
+}
+
 func TestClosingEndsTheWaitForALimit(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := newLimiter(1).limit(spring{given: new(atomic.Int64)})

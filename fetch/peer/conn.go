@@ -32,9 +32,10 @@ type Source interface {
 
 // Pacer bounds the rate of what is sent, over all connections.
 type Pacer interface {
-	// Spend charges n bytes and returns how long to wait before they are sent. Who can't wait sends them at once; those
-	// after have so much more to wait for.
+	// Spend charges n bytes of blocks and returns how long to wait before they are sent.
 	Spend(n int) time.Duration
+	// Charge charges n bytes that can't wait. Blocks have so much more to wait for.
+	Charge(n int)
 }
 
 // Torrent is what a connection must know of its torrent and its own side; it is shared by all connections of a torrent

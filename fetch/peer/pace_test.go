@@ -25,6 +25,8 @@ func (p pacer) Spend(n int) (wait time.Duration) {
 	return wait
 }
 
+func (p pacer) Charge(n int) { p.Spend(n) }
+
 // zeros is a source of zeros.
 type zeros struct{}
 

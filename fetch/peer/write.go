@@ -52,7 +52,7 @@ func (c *Conn) write() error {
 		}
 		if len(buf) > 0 {
 			if p := c.torrent.Pace; p != nil {
-				p.Spend(len(buf)) // and no wait: it is little, and reads depend on it
+				p.Charge(len(buf)) // and no wait: it is little, and reads depend on it
 			}
 			if err := c.send(buf); err != nil {
 				return err
