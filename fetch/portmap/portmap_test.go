@@ -272,6 +272,23 @@ func TestNATPMP(t *testing.T) {
 }
 
 // TestLocated takes descriptions from nowhere but who has answered.
+// TestFamily asks a router, which is always one of IPv4, unless everything goes over IPv6.
+func TestFamily(t *testing.T) {
+	for _, test := range []struct {
+		local netip.Addr
+		asked bool
+	}{{netip.Addr{}, true}, {netip.IPv4Unspecified(), true}, {netip.IPv6Unspecified(), false}} {
+		sockets, err := socket.New(socket.Config{Local: test.local})
+		if err != nil {
+			t.Fatal(err)
+		}
+		m := newMapper(Config{Sockets: sockets}, nil)
+		if from, err := m.source(t.Context(), netip.MustParseAddr("127.0.0.1")); (err == nil) != test.asked {
+			t.Errorf("listening at %v, a router is asked from %v, %v", test.local, from, err)
+		}
+	}
+}
+
 func TestLocated(t *testing.T) {
 	at := func(location string) string { return "HTTP/1.1 200 OK\r\nLocation: " + location + "\r\n\r\n" }
 	for answer, from := range map[string]string{

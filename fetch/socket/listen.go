@@ -5,11 +5,15 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"net/netip"
-	"strings"
+	"slices"
 	"sync"
+	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 const (
@@ -21,6 +25,8 @@ const (
 
 // lasting is a socket that is to outlive the device that it is bound to.
 type lasting interface {
+	// settled says whether it is bound to the device that has the name now.
+	settled() bool
 	// reopen moves it to the device that has the name now.
 	reopen(ctx context.Context) error
 }
@@ -31,11 +37,15 @@ func (o *Opener) Listen(ctx context.Context, address string) (net.Listener, erro
 	if o.proxy != nil {
 		return nil, fmt.Errorf("listen at %s: %w", address, ErrProxied)
 	}
-	l, err := o.listen(ctx, address)
+	network, at, err := o.place("tcp", address)
+	if err != nil {
+		return nil, err
+	}
+	l, err := o.config().Listen(ctx, network, at)
 	if err != nil || o.cfg.Device == "" {
 		return l, err
 	}
-	m := &listener{moving: moving[net.Listener]{now: l}, opener: o}
+	m := &listener{moving: moving[net.Listener]{now: l}, opener: o, network: network}
 	o.keep(m)
 	return m, nil
 }
@@ -48,67 +58,50 @@ func (o *Opener) config() *net.ListenConfig {
 	return c
 }
 
-func (o *Opener) listen(ctx context.Context, address string) (net.Listener, error) {
-	at, err := o.local(address)
-	if err != nil {
-		return nil, err
-	}
-	return o.config().Listen(ctx, "tcp", at)
-}
-
 // ListenPacket opens a socket for datagrams. One that is bound to a device which goes for good moves to the next one of
 // that name (see Watch), except in a multicast group: those are package net's own *net.UDPConn.
 func (o *Opener) ListenPacket(ctx context.Context, network, address string) (net.PacketConn, error) {
 	if o.proxy != nil {
 		return nil, fmt.Errorf("listen at %s: %w", address, ErrProxied)
 	}
-	if !o.speaks(network) {
-		return nil, fmt.Errorf("%s: everything is sent from %s", network, o.cfg.Local)
+	network, address, err := o.place(network, address)
+	if err != nil {
+		return nil, err
 	}
-	if at, err := netip.ParseAddrPort(address); err == nil && at.Addr().IsMulticast() {
-		return o.config().ListenPacket(ctx, network, address)
-	}
-	c, err := o.listenPacket(ctx, network, address)
+	c, err := o.config().ListenPacket(ctx, network, address)
 	if err != nil || o.cfg.Device == "" {
 		return c, err
+	}
+	if at, err := netip.ParseAddrPort(address); err == nil && at.Addr().IsMulticast() {
+		return c, nil
 	}
 	m := &packetConn{moving: moving[net.PacketConn]{now: c}, opener: o, network: network}
 	o.keep(m)
 	return m, nil
 }
 
-func (o *Opener) listenPacket(ctx context.Context, network, address string) (net.PacketConn, error) {
-	at, err := o.local(address)
+// place is where to listen. The address that all is sent from comes in the place of one that means any, and such a one,
+// where it is written out, picks the family: package net would take 0.0.0.0 for both.
+func (o *Opener) place(network, address string) (string, string, error) {
+	network, err := o.narrow(network)
 	if err != nil {
-		return nil, err
-	}
-	return o.config().ListenPacket(ctx, network, at)
-}
-
-// speaks says whether there can be sockets of a network's family.
-func (o *Opener) speaks(network string) bool {
-	switch {
-	case !o.cfg.Local.IsValid():
-		return true
-	case o.cfg.Local.Is4():
-		return !strings.HasSuffix(network, "6")
-	}
-	return !strings.HasSuffix(network, "4")
-}
-
-// local puts the address that all is sent from in the place of one that means any.
-func (o *Opener) local(address string) (string, error) {
-	if !o.cfg.Local.IsValid() {
-		return address, nil
+		return "", "", err
 	}
 	host, port, err := net.SplitHostPort(address)
 	if err != nil {
-		return "", err
+		return "", "", err
 	}
-	if ip, err := netip.ParseAddr(host); host == "" || err == nil && ip.IsUnspecified() {
-		return net.JoinHostPort(o.cfg.Local.String(), port), nil
+	ip, err := netip.ParseAddr(host)
+	if host != "" && (err != nil || !ip.IsUnspecified()) {
+		return network, address, nil
 	}
-	return address, nil
+	if o.cfg.Local.IsValid() {
+		return network, net.JoinHostPort(o.cfg.Local.String(), port), nil
+	}
+	if network == "tcp" || network == "udp" {
+		network += familyOf(ip.Unmap())
+	}
+	return network, net.JoinHostPort("", port), nil
 }
 
 // keep has a socket moved to the next device, and drop lets go of it.
@@ -156,29 +149,47 @@ func (o *Opener) Watch(ctx context.Context, back func()) {
 	}
 }
 
-// move takes the lasting sockets to the device with an index, and says whether that is another one than before. While one
-// of them can't be moved it is tried again.
+// move takes the lasting sockets to the device with an index, and says whether that is another one than before and all are
+// there now. One that can't be moved is tried again with the next look; it keeps none of the others.
 func (o *Opener) move(ctx context.Context, index int) bool {
 	o.mu.Lock()
-	same := index == o.index
-	var all []lasting
-	for s := range o.lasting {
-		all = append(all, s)
-	}
+	all := slices.Collect(maps.Keys(o.lasting))
 	o.mu.Unlock()
-	if same {
-		return false
-	}
+	complete := true
 	for _, s := range all {
+		if s.settled() {
+			continue
+		}
 		if err := s.reopen(ctx); err != nil {
 			o.cfg.Logger.Debug("cannot listen at the new network interface yet", "interface", o.cfg.Device, "err", err)
-			return false
+			complete = false
 		}
 	}
 	o.mu.Lock()
 	defer o.mu.Unlock()
+	if !complete || index == o.index {
+		return false
+	}
 	o.index = index
 	return true
+}
+
+// settled asks the kernel, which knows a device by its index, what the one is called that a socket is bound to. One that is
+// gone has no name.
+func (o *Opener) settled(socket any) bool {
+	sc, ok := socket.(syscall.Conn)
+	if !ok {
+		return false
+	}
+	raw, err := sc.SyscallConn()
+	if err != nil {
+		return false
+	}
+	var name string
+	failed := raw.Control(func(fd uintptr) {
+		name, err = unix.GetsockoptString(int(fd), unix.SOL_SOCKET, unix.SO_BINDTODEVICE)
+	})
+	return failed == nil && err == nil && name == o.cfg.Device
 }
 
 // moving is a socket in use, in whose place another may come.
@@ -218,7 +229,8 @@ func (m *moving[T]) end() error {
 type listener struct {
 	moving[net.Listener]
 
-	opener *Opener
+	opener  *Opener
+	network string
 }
 
 // Accept implements net.Listener.
@@ -242,8 +254,10 @@ func (m *listener) Close() error {
 	return m.end()
 }
 
+func (m *listener) settled() bool { return m.opener.settled(m.current()) }
+
 func (m *listener) reopen(ctx context.Context) error {
-	next, err := m.opener.listen(ctx, m.Addr().String())
+	next, err := m.opener.config().Listen(ctx, m.network, m.Addr().String())
 	if err != nil {
 		return err
 	}
@@ -298,8 +312,10 @@ func (m *packetConn) Close() error {
 	return m.end()
 }
 
+func (m *packetConn) settled() bool { return m.opener.settled(m.current()) }
+
 func (m *packetConn) reopen(ctx context.Context) error {
-	next, err := m.opener.listenPacket(ctx, m.network, m.LocalAddr().String())
+	next, err := m.opener.config().ListenPacket(ctx, m.network, m.LocalAddr().String())
 	if err != nil {
 		return err
 	}

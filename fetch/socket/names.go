@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -32,25 +33,33 @@ func (o *Opener) LookupNetIP(ctx context.Context, network, host string) ([]netip
 // upstream lists the name servers behind the one that systemd-resolved runs on this host.
 const upstream = "/run/systemd/resolve/resolv.conf"
 
-// dialNameServer connects to a name server of the system's. One on this host would ask others by whatever route there is,
-// and can't be reached by a device besides: those that it would ask are asked in its place, where they are known.
+// dialNameServer connects to a name server of the system's. One on this host would ask others by whatever route and from
+// whatever address there is: those that it would ask are asked in its place. Where they are not known it is asked all the
+// same, unless there is a device, by which it can't be reached.
 func (o *Opener) dialNameServer(ctx context.Context, network, address string) (net.Conn, error) {
-	host, port, err := net.SplitHostPort(address)
-	if err != nil {
-		return nil, err
+	at, err := netip.ParseAddrPort(address)
+	if err != nil || !at.Addr().IsLoopback() || o.loopback() {
+		return o.dial(ctx, network, address, nil)
 	}
-	if ip, err := netip.ParseAddr(host); err == nil && ip.IsLoopback() && o.cfg.Device != "" && !o.loopback() {
-		servers := nameServers(upstream)
-		if len(servers) == 0 {
-			return nil, fmt.Errorf("the name server %s is on this host, and %s doesn't lead there", host, o.cfg.Device)
-		}
-		address = net.JoinHostPort(servers[int(o.asked.Add(1))%len(servers)].String(), port)
+	servers := nameServers(o.upstream)
+	if o.cfg.Local.IsValid() {
+		servers = slices.DeleteFunc(servers, func(ip netip.Addr) bool { return familyOf(ip.Unmap()) != o.family })
 	}
-	return o.direct(nil)(ctx, network, address)
+	switch {
+	case len(servers) > 0:
+		next := servers[int(o.asked.Add(1))%len(servers)]
+		return o.dial(ctx, network, netip.AddrPortFrom(next, at.Port()).String(), nil)
+	case o.cfg.Device != "":
+		return nil, fmt.Errorf("the name server %s is on this host, and %s doesn't lead there", at.Addr(), o.cfg.Device)
+	}
+	return new(net.Dialer).DialContext(ctx, network, address) // it may be of the other family
 }
 
-// loopback says whether the device is one that leads to this host alone.
+// loopback says whether the device or the address is one that leads to this host alone.
 func (o *Opener) loopback() bool {
+	if o.cfg.Device == "" {
+		return o.cfg.Local.IsLoopback()
+	}
 	ifi, err := net.InterfaceByName(o.cfg.Device)
 	return err == nil && ifi.Flags&net.FlagLoopback != 0
 }

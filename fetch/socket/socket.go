@@ -12,6 +12,7 @@ import (
 	"net"
 	"net/netip"
 	"net/url"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -24,8 +25,8 @@ import (
 type Config struct {
 	// Device is the network interface that all traffic goes through, whatever the routing table says; empty: any.
 	Device string
-	// Local is the address that all traffic is sent from; there is then none of the other family. Invalid or
-	// unspecified: any.
+	// Local is the address that all traffic is sent from; there is then none of the other family. Unspecified (0.0.0.0 or
+	// ::): any of its family, which name servers need not be of. Invalid: any.
 	Local netip.Addr
 	// Proxy, if not nil, is the SOCKS5 proxy that all connections go through. Nothing listens then, no datagram is sent,
 	// and no name but the proxy's own is resolved here.
@@ -36,8 +37,10 @@ type Config struct {
 
 // Opener opens sockets. The zero value opens them as the system does by default. Its methods are safe for concurrent use.
 type Opener struct {
-	cfg      Config
+	cfg      Config        // Local is invalid where it was unspecified
+	family   string        // "4" or "6", as networks of package net end; "": both
 	resolver *net.Resolver // nil: the system's
+	upstream string        // see there
 	proxy    *proxy        // nil: none
 	asked    atomic.Uint32 // name servers, for taking turns
 
@@ -56,16 +59,22 @@ func New(cfg Config) (*Opener, error) {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
 	cfg.Local = cfg.Local.Unmap()
+	family := familyOf(cfg.Local)
 	if cfg.Local.IsUnspecified() {
 		cfg.Local = netip.Addr{}
 	}
-	o := &Opener{cfg: cfg}
+	o := &Opener{cfg: cfg, family: family, upstream: upstream}
 	if cfg.Device != "" || cfg.Local.IsValid() {
 		o.resolver = &net.Resolver{PreferGo: true, Dial: o.dialNameServer}
 	}
 	if cfg.Device != "" {
 		if err := o.tryDevice(); err != nil {
 			return nil, fmt.Errorf("cannot bind to the interface %q: %w", cfg.Device, err)
+		}
+	}
+	if cfg.Local.IsValid() {
+		if err := o.tryLocal(); err != nil {
+			return nil, fmt.Errorf("cannot bind to the address %s: %w", cfg.Local, err)
 		}
 	}
 	if cfg.Proxy != nil {
@@ -97,6 +106,45 @@ func (o *Opener) tryDevice() error {
 		return fmt.Errorf("%w; before Linux 5.7 it takes root, or CAP_NET_RAW", err)
 	}
 	return err
+}
+
+// tryLocal opens a socket at the address that all is sent from.
+func (o *Opener) tryLocal() error {
+	c, err := o.config().ListenPacket(context.Background(), "udp"+o.family, netip.AddrPortFrom(o.cfg.Local, 0).String())
+	if err == nil {
+		return c.Close()
+	}
+	if failed, ok := errors.AsType[*net.OpError](err); ok {
+		err = failed.Err // without a port that nobody asked for
+	}
+	if errors.Is(err, unix.EADDRNOTAVAIL) {
+		return o.lacking(err)
+	}
+	return err
+}
+
+// lacking says which addresses there are in place of the one that nothing can be bound to. That may be there and not usable
+// yet, which is left to err to say.
+func (o *Opener) lacking(err error) error {
+	all, _ := net.Interfaces() // where they can't be listed, none are named
+	who := "no interface of this machine has"
+	if o.cfg.Device != "" {
+		all = slices.DeleteFunc(all, func(ifi net.Interface) bool { return ifi.Name != o.cfg.Device })
+		who = fmt.Sprintf("the interface %q doesn't have", o.cfg.Device)
+	}
+	var there []string
+	for _, ifi := range all {
+		if has(ifi, o.cfg.Local) {
+			return err
+		}
+		for _, ip := range ips(ifi) {
+			there = append(there, fmt.Sprintf("%s (%s)", ip, ifi.Name))
+		}
+	}
+	if len(there) == 0 {
+		return fmt.Errorf("%s that address, nor any", who)
+	}
+	return fmt.Errorf("%s that address; there are %s", who, strings.Join(there, ", "))
 }
 
 func interfaceNames() (names []string) {
@@ -146,27 +194,36 @@ func (o *Opener) DialPermitted(ctx context.Context, network, address string, per
 // direct is a dialer without a proxy.
 func (o *Opener) direct(permit func(netip.AddrPort) error) dialer {
 	return func(ctx context.Context, network, address string) (net.Conn, error) {
-		d := net.Dialer{Resolver: o.resolver, ControlContext: func(_ context.Context, network, address string, c syscall.RawConn) error {
-			if permit != nil {
-				at, err := netip.ParseAddrPort(address)
-				if err == nil {
-					err = permit(at)
-				}
-				if err != nil {
-					return err
-				}
+		network, err := o.narrow(network)
+		if err != nil {
+			return nil, err
+		}
+		return o.dial(ctx, network, address, permit)
+	}
+}
+
+// dial connects from the address and by the device that all goes by.
+func (o *Opener) dial(ctx context.Context, network, address string, permit func(netip.AddrPort) error) (net.Conn, error) {
+	d := net.Dialer{Resolver: o.resolver, ControlContext: func(_ context.Context, network, address string, c syscall.RawConn) error {
+		if permit != nil {
+			at, err := netip.ParseAddrPort(address)
+			if err == nil {
+				err = permit(at)
 			}
-			return o.bind(network, address, c)
-		}}
-		if o.cfg.Local.IsValid() {
-			if strings.HasPrefix(network, "udp") {
-				d.LocalAddr = net.UDPAddrFromAddrPort(netip.AddrPortFrom(o.cfg.Local, 0))
-			} else {
-				d.LocalAddr = net.TCPAddrFromAddrPort(netip.AddrPortFrom(o.cfg.Local, 0))
+			if err != nil {
+				return err
 			}
 		}
-		return d.DialContext(ctx, network, address)
+		return o.bind(network, address, c)
+	}}
+	if o.cfg.Local.IsValid() {
+		if strings.HasPrefix(network, "udp") {
+			d.LocalAddr = net.UDPAddrFromAddrPort(netip.AddrPortFrom(o.cfg.Local, 0))
+		} else {
+			d.LocalAddr = net.TCPAddrFromAddrPort(netip.AddrPortFrom(o.cfg.Local, 0))
+		}
 	}
+	return d.DialContext(ctx, network, address)
 }
 
 // dialer connects somewhere.
@@ -221,13 +278,46 @@ func (o *Opener) Interfaces() ([]net.Interface, error) {
 
 // has says whether an interface has an address.
 func has(ifi net.Interface, ip netip.Addr) bool {
+	return slices.ContainsFunc(ips(ifi), func(a netip.Addr) bool { return a.WithZone("") == ip.WithZone("") })
+}
+
+// ips are the addresses of an interface.
+func ips(ifi net.Interface) (ips []netip.Addr) {
 	addrs, _ := ifi.Addrs() // of one that is gone there are none
 	for _, a := range addrs {
-		if p, err := netip.ParsePrefix(a.String()); err == nil && p.Addr().Unmap().WithZone("") == ip.WithZone("") {
-			return true
+		p, err := netip.ParsePrefix(a.String())
+		if err != nil {
+			continue
 		}
+		ip := p.Addr().Unmap()
+		if ip.Is6() && ip.IsLinkLocalUnicast() {
+			ip = ip.WithZone(ifi.Name) // as it is to be written
+		}
+		ips = append(ips, ip)
 	}
-	return false
+	return ips
+}
+
+// familyOf is how networks of an address's family end; "" for none.
+func familyOf(ip netip.Addr) string {
+	switch {
+	case !ip.IsValid():
+		return ""
+	case ip.Is4():
+		return "4"
+	}
+	return "6"
+}
+
+// narrow has a network be of the family that all sockets are of.
+func (o *Opener) narrow(network string) (string, error) {
+	if o.family == "" || strings.HasSuffix(network, o.family) {
+		return network, nil
+	}
+	if strings.HasSuffix(network, "4") || strings.HasSuffix(network, "6") {
+		return "", fmt.Errorf("%s: everything goes over IPv%s", network, o.family)
+	}
+	return network + o.family, nil
 }
 
 // Local is the address that all is sent from; invalid: any.

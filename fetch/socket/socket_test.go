@@ -87,8 +87,66 @@ func TestLocal(t *testing.T) {
 			t.Errorf("%s goes by the other family", network)
 		}
 	}
-	if any, err := New(Config{Local: netip.IPv6Unspecified()}); err != nil || any.Bound() {
-		t.Errorf("no address in particular: %v", err)
+}
+
+// TestAnyOfAFamily has an address that means any pick the family of every socket, and nothing else.
+func TestAnyOfAFamily(t *testing.T) {
+	for _, test := range []struct{ any, ours, theirs, other, others string }{
+		{"0.0.0.0", "127.0.0.1", "4", "::1", "6"},
+		{"::", "::1", "6", "127.0.0.1", "4"},
+	} {
+		o, err := New(Config{Local: netip.MustParseAddr(test.any)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if o.Bound() || o.Local().IsValid() || o.resolver != nil {
+			t.Errorf("%s is an address in particular", test.any)
+		}
+		for _, o := range []*Opener{o, new(Opener)} { // named once for all, and with the socket alone
+			l, err := o.Listen(t.Context(), net.JoinHostPort(test.any, "0"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer l.Close()
+			u, err := o.ListenPacket(t.Context(), "udp", net.JoinHostPort(test.any, "0"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer u.Close()
+			port := netip.MustParseAddrPort(l.Addr().String()).Port()
+			if c, err := net.Dial("tcp", net.JoinHostPort(test.ours, fmt.Sprint(port))); err != nil {
+				t.Errorf("%s: %v", test.any, err)
+			} else {
+				c.Close()
+			}
+			if c, err := net.Dial("tcp", net.JoinHostPort(test.other, fmt.Sprint(port))); err == nil {
+				c.Close()
+				t.Errorf("%s: listens by IPv%s too", test.any, test.others)
+			}
+			if a := netip.MustParseAddrPort(u.LocalAddr().String()).Addr(); a.String() != test.any {
+				t.Errorf("%s: listens for datagrams at %s", test.any, a)
+			}
+		}
+		if u, err := o.ListenPacket(t.Context(), "udp"+test.others, ":0"); err == nil {
+			u.Close()
+			t.Errorf("%s: listens for datagrams by IPv%s", test.any, test.others)
+		}
+		l, err := net.Listen("tcp", net.JoinHostPort(test.other, "0"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer l.Close()
+		for _, network := range []string{"tcp", "tcp" + test.others} {
+			if c, err := o.DialContext(t.Context(), network, l.Addr().String()); err == nil {
+				c.Close()
+				t.Errorf("%s: dials by IPv%s", test.any, test.others)
+			}
+		}
+		c, err := o.DialContext(t.Context(), "udp"+test.theirs, net.JoinHostPort(test.ours, "9"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.Close()
 	}
 }
 
