@@ -17,6 +17,7 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"os"
 	"strconv"
 	"sync"
 	"syscall"
@@ -35,11 +36,12 @@ const saveEvery = 10 * time.Minute
 // Config says what a node is made of.
 type Config struct {
 	// Listen is the host:port for UDP. Without a host the node is in the networks of both families, on one port if it
-	// can be had; with one, in that of its family alone. Port 0, and one that is taken, mean any.
+	// can be had; with one, also 0.0.0.0 or ::, in that of its family alone. Port 0, and one that is taken, mean any.
 	Listen string
 	// Bootstrap are the nodes, as host:port, that are asked when nobody in the routing table answers.
 	Bootstrap []string
-	// TablePath is the file that keeps the routing table; empty: none does.
+	// TablePath is the file that keeps the routing table and the node's id; empty: none does. It is one node's at a time:
+	// others begin with what it has, under an id of their own, and leave it as it is.
 	TablePath string
 	// ReadOnly is for one that others can't reach for sure: it answers no queries, says so (BEP 43), and announces nothing.
 	// Others become so, in one family or in both, when it turns out that they can't be reached.
@@ -65,6 +67,7 @@ type Node struct {
 	cfg      Config
 	hosts    *hosts
 	families []*family
+	table    *os.File        // the lock on the saved table; nil: it is another's, or nowhere
 	rounds   chan struct{}   // filled by rounds of lookups under way
 	ctx      context.Context //nolint:containedctx // the node's own lifetime
 	cancel   context.CancelFunc
@@ -84,6 +87,7 @@ func New(cfg Config) (*Node, error) {
 		for _, conn := range conns {
 			conn.Close()
 		}
+		n.unlock()
 		return nil, err
 	}
 	return n, nil
@@ -104,13 +108,21 @@ func newNode(cfg Config, conns []net.PacketConn) *Node {
 }
 
 func (n *Node) start() error {
+	if n.cfg.TablePath != "" {
+		var err error
+		if n.table, err = lockTable(n.cfg.TablePath); err != nil {
+			n.cfg.Logger.Warn("dht: cannot keep the routing table", "error", err)
+		} else if n.table == nil {
+			n.cfg.Logger.Debug("dht: the saved routing table is another process's to keep", "file", n.cfg.TablePath)
+		}
+	}
 	table, err := load(n.cfg.TablePath)
 	if err != nil {
 		n.cfg.Logger.Warn("dht: cannot read the saved routing table, starting without", "error", err)
 	}
 	for _, f := range n.families {
 		id := secureID(netip.Addr{})
-		if s := table.id[f.index()]; s != "" {
+		if s := table.id[f.index()]; s != "" && n.table != nil { // else it may be in use
 			id = [idSize]byte([]byte(s))
 		}
 		if err := f.begin(id, table.nodes[f.index()]); err != nil {
@@ -184,9 +196,9 @@ func (n *Node) keepTable() {
 	}
 }
 
-// save writes the nodes that are up. When none is, which is when we are offline, it leaves the file as it is.
+// save writes the nodes that are up, if the file is ours. When none is, which is when we are offline, it leaves it as it is.
 func (n *Node) save() error {
-	if n.cfg.TablePath == "" {
+	if n.table == nil {
 		return nil
 	}
 	old, _ := load(n.cfg.TablePath) // and one that can't be read is written over
@@ -213,7 +225,15 @@ func (n *Node) save() error {
 func (n *Node) Close() error {
 	n.cancel()
 	n.wg.Wait()
+	n.unlock()
 	return nil
+}
+
+// unlock lets another node have the saved table.
+func (n *Node) unlock() {
+	if n.table != nil {
+		_ = n.table.Close() // nothing was written to it
+	}
 }
 
 // AddNodes tells of nodes, as host:port, that are likely to be there: those that a .torrent file names, and those that

@@ -104,3 +104,16 @@ func TestRestartWithoutBootstrap(t *testing.T) {
 	again := node(t, Config{TablePath: path})
 	find(t, again, hash, 0, peer)
 }
+
+// TestAnyOfAFamily has an address that means any pick the family.
+func TestAnyOfAFamily(t *testing.T) {
+	for _, ip := range []string{"0.0.0.0", "::"} {
+		n := node(t, Config{Listen: netip.AddrPortFrom(netip.MustParseAddr(ip), 0).String()})
+		if a := n.Addrs(); len(a) != 1 || a[0].Addr().String() != ip || n.families[0].six != (ip == "::") {
+			t.Errorf("%s: the node is at %v", ip, a)
+		}
+	}
+	if n := node(t, Config{Listen: ":0"}); len(n.Addrs()) != 2 {
+		t.Errorf("without a host the node is at %v", n.Addrs())
+	}
+}

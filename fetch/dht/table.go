@@ -7,6 +7,8 @@ import (
 	"os"
 	"path/filepath"
 
+	"golang.org/x/sys/unix"
+
 	"torrentfs/fetch/metainfo"
 )
 
@@ -19,6 +21,29 @@ const (
 type saved struct {
 	id    [2]string // of IPv4's family and IPv6's; empty if there was none
 	nodes [2][]contact
+}
+
+// lockTable takes the lock on a saved table, which a process holds until it ends or closes the file; nil: another one holds
+// it. It is a file of its own, since each save puts another in the table's place. A file system without locks grants every
+// one.
+func lockTable(path string) (*os.File, error) {
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		return nil, err
+	}
+	f, err := os.OpenFile(path+".lock", os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	for {
+		err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+		switch {
+		case errors.Is(err, unix.EINTR):
+			continue
+		case errors.Is(err, unix.EWOULDBLOCK):
+			return nil, f.Close()
+		}
+		return f, nil
+	}
 }
 
 // load reads a saved table. A file that isn't there is an empty table.

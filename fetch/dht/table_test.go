@@ -50,6 +50,48 @@ func TestTable(t *testing.T) {
 	}
 }
 
+// TestTableIsOneNodes has the first of the nodes that share a table have its id and keep it, and the others begin with what
+// it has.
+func TestTableIsOneNodes(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "dht")
+	s := saved{id: [2]string{theirID, strings.Repeat("6", idSize)}, nodes: [2][]contact{{at(1, "127.0.0.1:1")}, nil}}
+	if err := s.save(path); err != nil {
+		t.Fatal(err)
+	}
+	idOf := func(n *Node) string {
+		id := n.families[0].session.Load().id
+		return string(id[:])
+	}
+	first := node(t, Config{TablePath: path})
+	if idOf(first) != theirID {
+		t.Errorf("the first has id %x", idOf(first))
+	}
+	second, third := node(t, Config{TablePath: path}), node(t, Config{TablePath: path})
+	if len(map[string]bool{idOf(first): true, idOf(second): true, idOf(third): true}) != 3 {
+		t.Errorf("ids %x, %x and %x", idOf(first), idOf(second), idOf(third))
+	}
+	if n := second.Stats().Nodes; n != 1 {
+		t.Errorf("the second begins with %d nodes", n)
+	}
+	eventually(t, "they know each other", func() bool {
+		second.AddNodes([]string{addrOf(first), addrOf(third)})
+		return second.Stats().Up == 2
+	})
+	second.Close()
+	if got, err := load(path); err != nil || !reflect.DeepEqual(got, s) {
+		t.Errorf("the second has saved %+v, %v", got, err)
+	}
+	first.Close()
+	if again := node(t, Config{TablePath: path}); idOf(again) != theirID {
+		t.Errorf("after the first was closed, one has id %x", idOf(again))
+	}
+	blocked := filepath.Join(t.TempDir(), "file")
+	if err := os.WriteFile(blocked, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	node(t, Config{TablePath: filepath.Join(blocked, "dht")}) // does without
+}
+
 func FuzzTable(f *testing.F) {
 	s := saved{id: [2]string{theirID, theirID}, nodes: [2][]contact{{at(1, "198.51.100.1:1")}, {at(3, "[2001:db8::1]:3")}}}
 	f.Add(s.encode())
