@@ -26,7 +26,8 @@ import (
 // Config is what a Client is made of; its zero value is a client that listens nowhere and uploads nothing.
 type Config struct {
 	// Listen is the host:port for peers that dial us; empty: none can. Port 0 is one that is kept in StateDir, or another
-	// while somebody else has that. With a host, which is an address of this host, all traffic is sent from it.
+	// while somebody else has that. With a host, which is an address of this host, all traffic is sent from it; 0.0.0.0 and ::
+	// are all that this host has of IPv4 and IPv6, and leave the other alone.
 	Listen     string
 	Device     string   // network interface that all traffic goes through; empty: any
 	Proxy      *url.URL // SOCKS5 proxy that all traffic goes through, which rules out much: see New; nil: none
@@ -124,7 +125,7 @@ func New(cfg Config) (*Client, error) {
 	if cfg.Listen != "" {
 		if c.listener, err = c.listen(); err != nil {
 			c.cancel()
-			return nil, fmt.Errorf("cannot listen for peers: %w", err)
+			return nil, err
 		}
 		c.log.Debug("listening for peers", "address", c.Addr())
 		c.wg.Go(c.accept)

@@ -38,8 +38,33 @@ func listenHost(listen string) (netip.Addr, error) {
 func (c *Client) listen() (net.Listener, error) {
 	host, port, err := net.SplitHostPort(c.cfg.Listen)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("cannot listen for peers: %w", err)
 	}
+	l, err := c.listenFor(host, port)
+	if err != nil {
+		return nil, fmt.Errorf("cannot listen for peers at %s: %w", c.cfg.Listen, refused(err, port))
+	}
+	return l, nil
+}
+
+// refused words why a port can't be had: what package net says may name one that nobody asked for.
+func refused(err error, port string) error {
+	if failed, ok := errors.AsType[*net.OpError](err); ok {
+		err = failed.Err
+	}
+	switch {
+	case port == "0":
+		return err
+	case errors.Is(err, syscall.EADDRINUSE):
+		return errors.New("another program has that port; choose another one, or port 0 for one that is free")
+	case errors.Is(err, syscall.EACCES):
+		return errors.New("that port is for root alone; choose another one, or port 0 for one that is free")
+	}
+	return err
+}
+
+// listenFor is listen at a host and port.
+func (c *Client) listenFor(host, port string) (net.Listener, error) {
 	if port != "0" {
 		return c.sockets.Listen(c.ctx, c.cfg.Listen)
 	}

@@ -47,6 +47,25 @@ func TestResolveFromPeers(t *testing.T) {
 	}
 }
 
+// One that gives back nothing still says what a torrent is.
+func TestResolveFromOneThatUploadsNothing(t *testing.T) {
+	_, torrent, _ := content(t, 3<<20, 16<<10)
+	c, err := fetch.New(fetch.Config{NoDHT: true, NoLSD: true, NoPortMap: true, Listen: "127.0.0.1:0"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	if _, err := c.Add(torrent, memory(t, torrent, 4<<20), fetch.AddOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	m := metainfo.Magnet{InfoHash: torrent.InfoHash}
+	if got, err := newClient(t).Resolve(ctx, m, []string{c.Addr().String()}, nil); err != nil || got.InfoHash != torrent.InfoHash {
+		t.Fatalf("%+v, %v", got, err)
+	}
+}
+
 // A tracker of the magnet's names the seeder, and goes on being asked for the torrent after it was resolved.
 func TestResolveByTracker(t *testing.T) {
 	srv := httptest.NewServer(new(tracker.Server))
