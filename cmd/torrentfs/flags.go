@@ -27,6 +27,7 @@ var (
 	_ pflag.Value = (*choiceValue)(nil)
 	_ pflag.Value = (*hostPortValue)(nil)
 	_ pflag.Value = (*listenValue)(nil)
+	_ pflag.Value = (*deviceValue)(nil)
 	_ pflag.Value = (*proxyValue)(nil)
 )
 
@@ -165,6 +166,21 @@ func (v *listenValue) Set(s string) error {
 
 func (v *listenValue) String() string { return string(*v) }
 func (*listenValue) Type() string     { return "ADDR" }
+
+// deviceValue is the name of a network interface. An empty one, as of a variable that is not set, is an error: it would
+// leave everything unbound.
+type deviceValue string
+
+func (v *deviceValue) Set(s string) error {
+	if s == "" {
+		return fmt.Errorf("%q is not the name of a network interface; write eth0 or wg0, or leave the flag out for any", s)
+	}
+	*v = deviceValue(s)
+	return nil
+}
+
+func (v *deviceValue) String() string { return string(*v) }
+func (*deviceValue) Type() string     { return "IFACE" }
 
 // proxyValue is a SOCKS5 proxy.
 type proxyValue struct{ url *url.URL }

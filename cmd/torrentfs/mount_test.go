@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"errors"
 	"io"
+	"net"
 	"os"
 	"os/exec"
 	"os/signal"
@@ -339,6 +340,12 @@ func TestMountErrors(t *testing.T) {
 		t.Fatal(err)
 	}
 	empty := t.TempDir()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	taken := l.Addr().String()
 	tests := []struct {
 		name string
 		args []string
@@ -348,7 +355,10 @@ func TestMountErrors(t *testing.T) {
 		{"not a directory", []string{torrent, file}, `torrentfs: mountpoint \S+ is not a directory: .*\n`},
 		{"not empty", []string{torrent, base}, `torrentfs: mountpoint \S+ is not empty: .*--allow-non-empty\n`},
 		{"not a torrent", []string{file, empty}, `torrentfs: \S+file\S*.*\n`},
-		{"listen", []string{"--listen=192.0.2.1:1", torrent, empty}, `torrentfs: .*192\.0\.2\.1.*\n`},
+		{"listen", []string{"--listen=192.0.2.1:1", torrent, empty}, `torrentfs: cannot bind to the address 192\.0\.2\.1: ` +
+			`no interface of this machine has that address; there are .*127\.0\.0\.1 \(lo\).*\n`},
+		{"listen at a taken port", []string{"--listen=" + taken, torrent, empty}, `torrentfs: cannot listen for peers at ` +
+			regexp.QuoteMeta(taken) + `: another program has that port; choose another one, or port 0 for one that is free\n`},
 		{"log file", []string{"--daemon", "--log-file=" + base, torrent, empty}, `torrentfs: --log-file: .*\n`},
 	}
 	for _, test := range tests {

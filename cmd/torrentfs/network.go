@@ -17,7 +17,7 @@ type networkFlags struct {
 	noLSD          bool
 	bootstrap      hostPortValue
 	encryption     choiceValue
-	device         string
+	device         deviceValue
 	proxy          proxyValue
 	resolveTimeout durationValue
 }
@@ -36,7 +36,7 @@ func (f *networkFlags) register(flags *pflag.FlagSet) {
 	flags.BoolVar(&f.noLSD, "no-lsd", false, "don't look for peers on the local network")
 	flags.Var(&f.bootstrap, "dht-bootstrap", "join the DHT by the node at `HOST:PORT`; may be repeated")
 	flags.Var(&f.encryption, "encryption", "encrypt traffic `HOW`: allow, prefer, require or off")
-	flags.StringVar(&f.device, "bind-device", "", "let all traffic go through the network interface `IFACE` alone")
+	flags.Var(&f.device, "bind-device", "let all traffic go through the network interface `IFACE` alone")
 	flags.Var(&f.proxy, "proxy", "let all traffic go through the proxy at `URL`, a socks5://HOST:PORT")
 	flags.Var(&f.resolveTimeout, "resolve-timeout", "give up looking for what SOURCE names after `DUR`")
 }
@@ -49,7 +49,7 @@ func (f *networkFlags) config(dir storeDir, log *slog.Logger) fetch.Config {
 		NoLSD:      f.noLSD,
 		Bootstrap:  f.bootstrap,
 		Encryption: fetch.Encryption(f.encryption.value),
-		Device:     f.device,
+		Device:     string(f.device),
 		Proxy:      f.proxy.url,
 		StateDir:   dir.state(),
 		Version:    release(),
