@@ -91,15 +91,15 @@ func (o *Opener) place(network, address string) (string, string, error) {
 	if err != nil {
 		return "", "", err
 	}
-	ip, err := netip.ParseAddr(host)
-	if host != "" && (err != nil || !ip.IsUnspecified()) {
+	ip, _ := netip.ParseAddr(host) // of a name there is none
+	if ip = ip.Unmap(); host != "" && !ip.IsUnspecified() {
 		return network, address, nil
 	}
 	if o.cfg.Local.IsValid() {
 		return network, net.JoinHostPort(o.cfg.Local.String(), port), nil
 	}
 	if network == "tcp" || network == "udp" {
-		network += familyOf(ip.Unmap())
+		network += familyOf(ip)
 	}
 	return network, net.JoinHostPort("", port), nil
 }
