@@ -10,9 +10,6 @@ import (
 // defaultMaxConnections bounds the connections of a process, those under way included.
 const defaultMaxConnections = 500
 
-// maxLobby is how many peers may be shaking hands with us of their own accord; the torrent is not known before.
-const maxLobby = 50
-
 // hunger is for how long a torrent that was refused a connection is remembered to want one.
 const hunger = 2 * time.Second
 

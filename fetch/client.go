@@ -54,7 +54,8 @@ const (
 	defaultMaxPeers = 80
 	defaultInFlight = 64 << 20
 	handshakeLimit  = 15 * time.Second
-	acceptWarning   = time.Hour // between warnings that peers can't be accepted
+	firstBytesLimit = 5 * time.Second // who dials has them ready
+	acceptWarning   = time.Hour       // between warnings that peers can't be accepted
 )
 
 // ParseProxy reads what names a proxy for Config: socks5://[user:password@]host:port. The error says what would have been
@@ -71,7 +72,7 @@ type Client struct {
 	download    *limiter // nil: no limit
 	upload      *limiter
 	budget      *budget
-	lobby       chan struct{} // filled by peers that dialled us and are shaking hands
+	lobby       lobby
 	outside     *outside
 	names       names
 	curt        curt
@@ -120,7 +121,7 @@ func New(cfg Config) (*Client, error) {
 	}
 	c.ctx, c.cancel = context.WithCancel(context.Background())
 	c.outside = newOutside(c)
-	c.budget, c.lobby = newBudget(cfg.MaxConns), make(chan struct{}, maxLobby)
+	c.budget = newBudget(cfg.MaxConns)
 	c.download, c.upload = newLimiter(cfg.DownloadLimit), newLimiter(cfg.UploadLimit)
 	if cfg.Listen != "" {
 		if c.listener, err = c.listen(); err != nil {
@@ -224,27 +225,18 @@ func (c *Client) accept() {
 			continue
 		}
 		c.trackerless.peerCame(nc.RemoteAddr())
-		select {
-		case c.lobby <- struct{}{}:
-		default:
-			_ = nc.Close() // too many strangers at the door
-			continue
-		}
-		c.wg.Add(1)
-		go func() {
-			defer c.wg.Done()
-			defer func() { <-c.lobby }()
-			c.receive(nc)
-		}()
+		g := c.lobby.enter(nc)
+		c.wg.Go(func() { c.receive(g) })
 	}
 }
 
 // receive shakes hands with a peer that dialled us and passes it to its torrent's swarm.
-func (c *Client) receive(nc net.Conn) {
+func (c *Client) receive(g *guest) {
 	ctx, cancel := context.WithTimeout(c.ctx, handshakeLimit)
 	defer cancel()
+	defer c.lobby.leave(g)
 	var t *Torrent
-	open, err := c.decrypt(ctx, c.download.limit(nc))
+	open, err := c.decrypt(ctx, g)
 	var conn *peer.Conn
 	if err == nil {
 		entry := &counted{Conn: open}
@@ -257,8 +249,12 @@ func (c *Client) receive(nc net.Conn) {
 			return t.swarm.Link()
 		})
 	}
+	if err == nil && !c.lobby.leave(g) {
+		conn.Close()
+		err = errGaveWay
+	}
 	if err != nil {
-		c.log.Debug("incoming connection refused", "peer", nc.RemoteAddr(), "err", err)
+		c.log.Debug("incoming connection refused", "peer", g.nc.RemoteAddr(), "err", err)
 		return
 	}
 	t.swarm.Accept(conn)

@@ -76,9 +76,14 @@ func (c *Client) dialEither(ctx context.Context, addr string, hash metainfo.Hash
 }
 
 // decrypt finds out how a peer that dialled us speaks, and returns what it says without the encryption. It ends with ctx;
-// on error nc is closed.
-func (c *Client) decrypt(ctx context.Context, nc net.Conn) (net.Conn, error) {
-	nc, plain, err := mse.Sniff(ctx, nc)
+// on error the connection is closed.
+func (c *Client) decrypt(ctx context.Context, g *guest) (net.Conn, error) {
+	first, cancel := context.WithTimeout(ctx, firstBytesLimit)
+	defer cancel()
+	nc, plain, err := mse.Sniff(first, c.download.limit(g.nc))
+	if err == nil {
+		c.lobby.spoke(g)
+	}
 	switch {
 	case err != nil:
 		return nil, err

@@ -78,6 +78,21 @@ func distance(a netip.Addr) int {
 	return 1
 }
 
+// Home is the range of addresses that is held to be one household: an IPv4 address, or what one customer has of IPv6. It is
+// false for this host, where many may be behind one address.
+func Home(a netip.Addr) (netip.Prefix, bool) {
+	a = a.Unmap()
+	if a.IsLoopback() {
+		return netip.Prefix{}, false
+	}
+	bits := a.BitLen()
+	if a.Is6() && !a.IsPrivate() && !a.IsLinkLocalUnicast() {
+		bits = 64
+	}
+	home, err := a.WithZone("").Prefix(bits)
+	return home, err == nil
+}
+
 func within(a netip.Addr, nets []netip.Prefix) bool {
 	for _, p := range nets {
 		if p.Contains(a) {

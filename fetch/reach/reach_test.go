@@ -69,3 +69,30 @@ func TestMayName(t *testing.T) {
 		}
 	}
 }
+
+func TestHome(t *testing.T) {
+	for _, c := range []struct {
+		a, b string
+		same bool
+	}{
+		{"60.1.2.3", "60.1.2.3", true},
+		{"60.1.2.3", "::ffff:60.1.2.3", true},
+		{"60.1.2.3", "60.1.2.4", false},
+		{"2606:4700:0:1::1", "2606:4700:0:1:ffff::2", true},
+		{"2606:4700:0:1::1", "2606:4700:0:2::1", false},
+		{"fd00::1", "fd00::2", false},
+		{"fe80::1%eth0", "fe80::1", true},
+		{"fe80::1", "fe80::2", false},
+	} {
+		a, okA := Home(netip.MustParseAddr(c.a))
+		b, okB := Home(netip.MustParseAddr(c.b))
+		if !okA || !okB || (a == b) != c.same {
+			t.Errorf("%s is at home in %v, %s in %v", c.a, a, c.b, b)
+		}
+	}
+	for _, a := range []string{"127.0.0.1", "::1", "::ffff:127.0.0.1"} {
+		if home, ok := Home(netip.MustParseAddr(a)); ok {
+			t.Errorf("%s is at home in %v", a, home)
+		}
+	}
+}

@@ -1,6 +1,10 @@
 package swarm
 
-import "net/netip"
+import (
+	"net/netip"
+
+	"torrentfs/fetch/reach"
+)
 
 // bans are the peers that sent wrong bytes. They are shut out for as long as the swarm lives.
 //
@@ -42,7 +46,7 @@ func (b *bans) add(addr netip.AddrPort, id [20]byte, incoming bool) {
 	}
 	limit(b.ids)
 	b.ids[identity{addr.Addr(), id}] = struct{}{}
-	if home, ok := homeOf(addr.Addr()); ok {
+	if home, ok := reach.Home(addr.Addr()); ok {
 		limit(b.strikes)
 		b.strikes[home]++
 	}
@@ -60,7 +64,7 @@ func limit[K comparable, V any](m map[K]V) {
 
 // home reports whether everybody at an IP address is banned.
 func (b *bans) home(ip netip.Addr) bool {
-	home, ok := homeOf(ip)
+	home, ok := reach.Home(ip)
 	return ok && b.strikes[home] >= maxStrikes
 }
 
@@ -74,17 +78,4 @@ func (b *bans) addr(addr netip.AddrPort) bool {
 func (b *bans) peer(addr netip.AddrPort, id [20]byte) bool {
 	_, banned := b.ids[identity{addr.Addr(), id}]
 	return banned || b.addr(addr)
-}
-
-// homeOf is the range of addresses that is held to be one household; false where there is none.
-func homeOf(ip netip.Addr) (netip.Prefix, bool) {
-	if ip.IsLoopback() {
-		return netip.Prefix{}, false
-	}
-	bits := ip.BitLen()
-	if ip.Is6() && !ip.IsPrivate() && !ip.IsLinkLocalUnicast() {
-		bits = 64
-	}
-	home, err := ip.WithZone("").Prefix(bits)
-	return home, err == nil
 }
