@@ -75,7 +75,7 @@ type Client struct {
 	lobby       lobby
 	outside     *outside
 	names       names
-	curt        curt
+	manners     manners
 	trackerless trackerless
 	listener    net.Listener
 	ports       *portmap.Mapper // nil: none

@@ -61,7 +61,7 @@ func (c *Client) Resolve(ctx context.Context, m metainfo.Magnet, peers []string,
 	share := c.budget.join()
 	r := &resolution{client: c, hash: m.InfoHash, fetcher: metadata.New(metadata.Config{
 		InfoHash: m.InfoHash, PeerID: c.peerID, Version: c.version(), NoPEX: c.cfg.NoPEX, Room: share.take,
-		Dial: share.dialer(c.dialer(m.InfoHash)), Logger: c.log,
+		Dial: share.dialer(c.dialer(m.InfoHash)), Redial: c.redial(share), Logger: c.log,
 	})}
 	tiers := make([][]string, 0, len(m.Trackers))
 	for _, t := range m.Trackers {

@@ -57,7 +57,7 @@ func (c *Client) Add(t *metainfo.Torrent, store swarm.Store, opt AddOptions) (*T
 		Torrent: t, Store: store, PeerID: c.peerID, Port: c.port(), Version: c.version(),
 		InFlight: c.cfg.InFlight, ReadAhead: c.cfg.ReadAhead, MaxPeers: c.cfg.MaxPeers, Upload: c.cfg.Upload || opt.Seed, Seed: opt.Seed,
 		Keep: opt.Keep, PEX: !c.cfg.NoPEX, Room: x.share.take, Dial: x.share.dialer(c.dialer(t.InfoHash)),
-		Outside: c.outside.addrs, Logger: c.log.With("torrent", t.Name),
+		Redial: c.redial(x.share), Outside: c.outside.addrs, Logger: c.log.With("torrent", t.Name),
 	}
 	if c.upload != nil {
 		config.Pace = c.upload

@@ -32,21 +32,32 @@ const maxFrame = 1 << 20
 // errOver says that the search has ended, by whoever's doing.
 var errOver = errors.New("the search for metadata is over")
 
-// ask gets what it can from one peer. When the search ends meanwhile, the connection is kept: see Live.
+// ask gets what it can from one peer that it dials.
 func (f *Fetcher) ask(ctx context.Context, s *source) error {
 	dialCtx, cancel := context.WithTimeout(ctx, dialTimeout)
 	defer cancel()
-	nc, err := f.cfg.Dial(dialCtx, s.addr.String())
-	if err != nil {
-		return err
+	for again := false; ; again = true {
+		nc, err := f.cfg.Dial(dialCtx, s.addr.String())
+		if err != nil {
+			return err
+		}
+		c := f.newConversation(s, nc)
+		err = c.hold(ctx, c.shake)
+		if err == nil || c.rd != nil || again || ctx.Err() != nil || f.cfg.Redial == nil || !f.cfg.Redial(s.addr.String()) {
+			return err
+		}
 	}
+}
+
+// hold has a conversation, which begins with greet, for as long as it is of use. When the search ends meanwhile, the
+// connection is kept: see Live.
+func (c *conversation) hold(ctx context.Context, greet func() error) error {
 	interrupted := make(chan struct{})
-	stop := context.AfterFunc(ctx, func() { _ = nc.SetDeadline(time.Unix(1, 0)); close(interrupted) })
-	c := &conversation{f: f, s: s, nc: nc, depth: firstDepth, asked: make(map[int]bool), until: time.Now().Add(lifetime)}
-	f.mu.Lock()
-	f.talks[c] = struct{}{}
-	f.mu.Unlock()
-	err = c.shake()
+	stop := context.AfterFunc(ctx, func() { _ = c.nc.SetDeadline(time.Unix(1, 0)); close(interrupted) })
+	c.f.mu.Lock()
+	c.f.talks[c] = struct{}{}
+	c.f.mu.Unlock()
+	err := greet()
 	if err == nil {
 		err = c.run(ctx)
 	}
@@ -60,7 +71,7 @@ func (f *Fetcher) ask(ctx context.Context, s *source) error {
 	if errors.Is(err, errOver) && c.handOver() {
 		return nil
 	}
-	_ = nc.Close()
+	_ = c.nc.Close()
 	return err
 }
 
@@ -88,6 +99,11 @@ type conversation struct {
 	asked map[int]bool // parts that the peer was asked for and has not sent
 }
 
+func (f *Fetcher) newConversation(s *source, nc net.Conn) *conversation {
+	return &conversation{f: f, s: s, nc: nc, depth: firstDepth, asked: make(map[int]bool), until: time.Now().Add(lifetime)}
+}
+
+// shake shakes hands with a peer that we dialled, and greets it.
 func (c *conversation) shake() error {
 	_ = c.nc.SetDeadline(time.Now().Add(patience))
 	h := wire.Handshake{

@@ -35,7 +35,10 @@ type Config struct {
 	Dial     func(ctx context.Context, addr string) (net.Conn, error)
 	// Room reports whether one more connection may be opened. Each true is for one call of Dial, which gives it back. Nil:
 	// there always is.
-	Room   func() bool
+	Room func() bool
+	// Redial reports whether a peer that was dialled and did not shake hands is worth another call of Dial at once, as it
+	// would go about it differently; true also has the meaning of Room. Nil: none is.
+	Redial func(addr string) bool
 	Logger *slog.Logger
 }
 

@@ -18,6 +18,7 @@ import (
 	"io"
 	"math/big"
 	"net"
+	"slices"
 	"time"
 )
 
@@ -68,8 +69,8 @@ func Initiate(ctx context.Context, nc net.Conn, key [20]byte, offer Method) (net
 }
 
 // Receive answers the handshake of a peer that dialled us, within ctx, with the first of the methods in accept that the
-// peer offers, plaintext before RC4. find gives the info-hash of which match is true. On error nc is closed.
-func Receive(ctx context.Context, nc net.Conn, accept Method, find func(match func(key [20]byte) bool) ([20]byte, bool)) (net.Conn, error) {
+// peer offers. find gives the info-hash of which match is true. On error nc is closed.
+func Receive(ctx context.Context, nc net.Conn, accept []Method, find func(match func(key [20]byte) bool) ([20]byte, bool)) (net.Conn, error) {
 	return shake(ctx, nc, func(br *bufio.Reader) (*conn, error) {
 		s, err := agree(nc, br, br)
 		if err != nil {
@@ -188,7 +189,7 @@ func (s *secret) initiate(nc net.Conn, br *bufio.Reader, key [20]byte, offer Met
 }
 
 // receive is what who was dialled does after the exchange of keys.
-func (s *secret) receive(nc net.Conn, br *bufio.Reader, accept Method, find func(func([20]byte) bool) ([20]byte, bool)) (*conn, error) {
+func (s *secret) receive(nc net.Conn, br *bufio.Reader, accept []Method, find func(func([20]byte) bool) ([20]byte, bool)) (*conn, error) {
 	req1 := hash([]byte("req1"), s[:])
 	if err := align(br, req1[:]); err != nil {
 		return nil, err
@@ -218,15 +219,11 @@ func (s *secret) receive(nc net.Conn, br *bufio.Reader, accept Method, find func
 	if _, err := io.ReadFull(r, length[:]); err != nil {
 		return nil, err
 	}
-	chosen := offered & accept
-	switch {
-	case chosen&Plain != 0:
-		chosen = Plain
-	case chosen&RC4 != 0:
-		chosen = RC4
-	default:
+	i := slices.IndexFunc(accept, func(m Method) bool { return offered&m != 0 })
+	if i < 0 {
 		return nil, ErrNoMethod
 	}
+	chosen := accept[i]
 	if _, err := nc.Write(terms(out, chosen, false)); err != nil {
 		return nil, err
 	}

@@ -18,6 +18,8 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 var ours = [20]byte{1, 2, 3}
 
+var both = []Method{Plain, RC4}
+
 // finds knows one info-hash.
 func finds(match func([20]byte) bool) ([20]byte, bool) { return ours, match(ours) }
 
@@ -52,19 +54,21 @@ func (c *tap) Write(p []byte) (int, error) {
 
 func TestHandshake(t *testing.T) {
 	for _, c := range []struct {
-		name          string
-		offer, accept Method
-		key           [20]byte
-		hidden        bool
-		initiator     error // nil for any where the receiver fails
-		receiver      error
+		name      string
+		offer     Method
+		accept    []Method
+		key       [20]byte
+		hidden    bool
+		initiator error // nil for any where the receiver fails
+		receiver  error
 	}{
-		{"both", Plain | RC4, Plain | RC4, ours, false, nil, nil},
-		{"required by the receiver", Plain | RC4, RC4, ours, true, nil, nil},
-		{"required by the initiator", RC4, Plain | RC4, ours, true, nil, nil},
-		{"plain", Plain, Plain | RC4, ours, false, nil, nil},
-		{"nothing in common", Plain, RC4, ours, false, nil, ErrNoMethod},
-		{"another torrent", RC4, RC4, [20]byte{9}, false, nil, ErrNoKey},
+		{"both, plaintext first", Plain | RC4, []Method{Plain, RC4}, ours, false, nil, nil},
+		{"both, RC4 first", Plain | RC4, []Method{RC4, Plain}, ours, true, nil, nil},
+		{"required by the receiver", Plain | RC4, []Method{RC4}, ours, true, nil, nil},
+		{"required by the initiator", RC4, []Method{Plain, RC4}, ours, true, nil, nil},
+		{"plain", Plain, []Method{RC4, Plain}, ours, false, nil, nil},
+		{"nothing in common", Plain, []Method{RC4}, ours, false, nil, ErrNoMethod},
+		{"another torrent", RC4, []Method{RC4}, [20]byte{9}, false, nil, ErrNoKey},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
@@ -148,7 +152,7 @@ func TestEnds(t *testing.T) {
 		"a short key": make([]byte, keySize-1), "the largest key": bytes.Repeat([]byte{0xff}, 4000),
 	} {
 		for side, shake := range map[string]func(net.Conn) (net.Conn, error){
-			"dialled":   func(nc net.Conn) (net.Conn, error) { return Receive(t.Context(), nc, RC4, finds) },
+			"dialled":   func(nc net.Conn) (net.Conn, error) { return Receive(t.Context(), nc, []Method{RC4}, finds) },
 			"who dials": func(nc net.Conn) (net.Conn, error) { return Initiate(t.Context(), nc, ours, RC4) },
 		} {
 			a, b := ends(t)
@@ -170,11 +174,11 @@ func TestHangUpAtEveryByte(t *testing.T) {
 	whole := bytes.Join([][]byte{[]byte("padding"), req1[:], proof[:], terms(secret.stream("keyA", ours), RC4, true)}, nil)
 	for n := range whole {
 		br := bufio.NewReaderSize(bytes.NewReader(whole[:n]), readSize)
-		if _, err := secret.receive(mute{}, br, Plain|RC4, finds); !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
+		if _, err := secret.receive(mute{}, br, both, finds); !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
 			t.Errorf("after %d bytes of %d: %v", n, len(whole), err)
 		}
 	}
-	if _, err := secret.receive(mute{}, bufio.NewReaderSize(bytes.NewReader(whole), readSize), Plain|RC4, finds); err != nil {
+	if _, err := secret.receive(mute{}, bufio.NewReaderSize(bytes.NewReader(whole), readSize), both, finds); err != nil {
 		t.Error(err)
 	}
 	for n := range keySize {
@@ -211,7 +215,7 @@ func FuzzReceive(f *testing.F) {
 		body := bytes.Clone(plain)
 		s.stream("keyA", ours).XORKeyStream(body, body)
 		br := bufio.NewReaderSize(io.MultiReader(bytes.NewReader(pad), bytes.NewReader(req1[:]), bytes.NewReader(proof[:]), bytes.NewReader(body)), readSize)
-		c, err := s.receive(mute{}, br, Plain|RC4, finds)
+		c, err := s.receive(mute{}, br, both, finds)
 		if err != nil {
 			return
 		}

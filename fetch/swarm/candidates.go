@@ -387,9 +387,14 @@ func (l *loop) resume(source string, addr netip.AddrPort, conn *peer.Conn) {
 func (s *Swarm) connect(addr netip.AddrPort) (*peer.Conn, error) {
 	ctx, cancel := context.WithTimeout(s.loop.ctx, dialTimeout)
 	defer cancel()
-	nc, err := s.cfg.Dial(ctx, addr.String())
-	if err != nil {
-		return nil, err
+	for again := false; ; again = true {
+		nc, err := s.cfg.Dial(ctx, addr.String())
+		if err != nil {
+			return nil, err
+		}
+		conn, err := peer.Initiate(ctx, nc, s.link)
+		if err == nil || again || ctx.Err() != nil || s.cfg.Redial == nil || !s.cfg.Redial(addr.String()) {
+			return conn, err
+		}
 	}
-	return peer.Initiate(ctx, nc, s.link)
 }

@@ -63,7 +63,10 @@ type Config struct {
 	Dial func(ctx context.Context, addr string) (net.Conn, error)
 	// Room reports whether one more connection may be opened, of all torrents together; it must not block. Each true is
 	// for one call of Dial, which gives it back when it fails or its connection is closed. Nil: there always is.
-	Room   func() bool
+	Room func() bool
+	// Redial reports whether a peer that was dialled and did not shake hands is worth another call of Dial at once, as it
+	// would go about it differently; true also has the meaning of Room. It must not block. Nil: none is.
+	Redial func(addr string) bool
 	Logger *slog.Logger
 }
 

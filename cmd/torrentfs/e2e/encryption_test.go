@@ -43,34 +43,35 @@ func TestEncryptedSeeders(t *testing.T) {
 	path := write(t, filepath.Join(t.TempDir(), "hidden.bin"), noise(41, 2<<20+5))
 	for _, c := range []struct {
 		name, policy string
-		required     bool // by the other client
+		demand       demand // of the other client
 	}{
-		{"required there", "allow", true},
-		{"required there, preferred here", "prefer", true},
-		{"required here", "require", false},
-		{"required on both sides", "require", true},
+		{"required there", "allow", encrypted},
+		{"required there, preferred here", "prefer", encrypted},
+		{"of the greeting alone there", "allow", greeting},
+		{"of the greeting alone there, preferred here", "prefer", greeting},
+		{"required here", "require", anything},
+		{"required on both sides", "require", encrypted},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
 			for _, client := range []string{"transmission", "libtorrent"} {
+				if c.demand == greeting && client == "transmission" {
+					continue // it has no such setting
+				}
 				t.Run(client, func(t *testing.T) {
 					t.Parallel()
 					tt := byTransmission(t, path, making{})
 					var addr string
 					if client == "transmission" {
 						settings := map[string]any{"download-dir": tt.folder}
-						if c.required {
+						if c.demand == encrypted {
 							settings["encryption"] = transmissionEncrypts
 						}
 						d := startTransmission(t, tt, 0, settings)
 						d.awaitAll(tt)
 						addr = d.addr()
 					} else {
-						s := seeding{}
-						if c.required {
-							s.settings = libtorrentDemands(encrypted)
-						}
-						addr = seedByLibtorrent(t, tt, s).addr()
+						addr = seedByLibtorrent(t, tt, seeding{settings: libtorrentDemands(c.demand)}).addr()
 					}
 					m := mountTorrent(t, tt, "--encryption", c.policy, "--peer", addr)
 					output(t, "cmp", path, m.path(tt.name))
