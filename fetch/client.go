@@ -83,9 +83,10 @@ type Client struct {
 	cancel      context.CancelFunc
 	wg          sync.WaitGroup
 
-	mu       sync.Mutex
-	torrents map[metainfo.Hash]*Torrent
-	found    map[metainfo.Hash]*found // resolved, and not added yet
+	mu        sync.Mutex
+	torrents  map[metainfo.Hash]*Torrent
+	resolving map[metainfo.Hash]*resolution
+	found     map[metainfo.Hash]*found // resolved, and not added yet
 }
 
 // New starts a client. The error says why it cannot listen, or be held to a device or address. Behind a proxy there are no
@@ -117,7 +118,7 @@ func New(cfg Config) (*Client, error) {
 			"proxy", cfg.Proxy.Redacted())
 	}
 	c := &Client{cfg: cfg, sockets: sockets, log: cfg.Logger, peerID: newPeerID(), torrents: make(map[metainfo.Hash]*Torrent),
-		found: make(map[metainfo.Hash]*found),
+		resolving: make(map[metainfo.Hash]*resolution), found: make(map[metainfo.Hash]*found),
 	}
 	c.ctx, c.cancel = context.WithCancel(context.Background())
 	c.outside = newOutside(c)
@@ -230,23 +231,21 @@ func (c *Client) accept() {
 	}
 }
 
-// receive shakes hands with a peer that dialled us and passes it to its torrent's swarm.
+// receive shakes hands with a peer that dialled us and passes it to its torrent.
 func (c *Client) receive(g *guest) {
 	ctx, cancel := context.WithTimeout(c.ctx, handshakeLimit)
 	defer cancel()
 	defer c.lobby.leave(g)
-	var t *Torrent
+	var to host
 	open, err := c.decrypt(ctx, g)
 	var conn *peer.Conn
 	if err == nil {
 		entry := &counted{Conn: open}
 		conn, err = peer.Receive(ctx, entry, func(hash [20]byte) *peer.Torrent {
-			c.mu.Lock()
-			defer c.mu.Unlock()
-			if t = c.torrents[hash]; t == nil || !entry.enter(t.share) {
+			if to = c.host(hash); to.link == nil || !entry.enter(to.share) {
 				return nil
 			}
-			return t.swarm.Link()
+			return to.link
 		})
 	}
 	if err == nil && !c.lobby.leave(g) {
@@ -257,7 +256,43 @@ func (c *Client) receive(g *guest) {
 		c.log.Debug("incoming connection refused", "peer", g.nc.RemoteAddr(), "err", err)
 		return
 	}
-	t.swarm.Accept(conn)
+	to.accept(conn)
+}
+
+// host is who takes the peers of a torrent in that dial us: its swarm, or who looks for its metadata.
+type host struct {
+	link   *peer.Torrent // nil: nobody does
+	share  *share
+	accept func(*peer.Conn)
+}
+
+func (c *Client) host(hash metainfo.Hash) host {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if t := c.torrents[hash]; t != nil {
+		return host{t.swarm.Link(), t.share, t.swarm.Accept}
+	}
+	if r := c.resolving[hash]; r != nil {
+		return host{&peer.Torrent{InfoHash: hash, PeerID: c.peerID}, r.share, r.accept}
+	}
+	return host{}
+}
+
+// expects gives the torrent whose peers may dial us and of which match is true.
+func (c *Client) expects(match func(hash [20]byte) bool) ([20]byte, bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for hash := range c.torrents {
+		if match(hash) {
+			return hash, true
+		}
+	}
+	for hash := range c.resolving {
+		if match(hash) {
+			return hash, true
+		}
+	}
+	return [20]byte{}, false
 }
 
 // Close ends all torrents and the client; nothing of it runs when it returns.

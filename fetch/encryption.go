@@ -109,16 +109,7 @@ func (c *Client) decrypt(ctx context.Context, g *guest) (net.Conn, error) {
 	case RequireEncryption:
 		accept = []mse.Method{mse.RC4}
 	}
-	return mse.Receive(ctx, nc, accept, func(match func([20]byte) bool) ([20]byte, bool) {
-		c.mu.Lock()
-		defer c.mu.Unlock()
-		for hash := range c.torrents {
-			if match(hash) {
-				return hash, true
-			}
-		}
-		return [20]byte{}, false
-	})
+	return mse.Receive(ctx, nc, accept, c.expects)
 }
 
 // manner is how a peer is to be dialled, as far as it has shown that.

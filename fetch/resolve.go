@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"net"
 	"net/netip"
 	"slices"
 	"sync"
@@ -20,7 +21,14 @@ import (
 type resolution struct {
 	client  *Client
 	hash    metainfo.Hash
+	share   *share
 	fetcher *metadata.Fetcher
+}
+
+// accept takes in a peer that dialled us.
+func (r *resolution) accept(conn *peer.Conn) {
+	nc, theirs := conn.Detach()
+	r.fetcher.Accept(nc, conn.Addr(), theirs)
 }
 
 // AddPeers implements listener.
@@ -44,7 +52,7 @@ func (c *Client) CanResolve(m metainfo.Magnet, peers []string) error {
 		named += len(c.usable([][]string{m.Trackers}))
 	}
 	switch local := !c.cfg.NoLSD && c.port() != 0; {
-	case named > 0 || !c.cfg.NoDHT || local:
+	case named > 0 || !c.cfg.NoDHT || local || c.told():
 		return nil
 	case c.sockets.Proxied() && len(m.Trackers) > 0 && !c.cfg.NoTrackers:
 		return errors.New("its trackers are asked by UDP, which does not go through the proxy, nor does the DHT; a --peer, or a link with an http tracker, would be a way")
@@ -54,12 +62,18 @@ func (c *Client) CanResolve(m metainfo.Magnet, peers []string) error {
 	return errors.New("no tracker, no peer, and the flags rule out the rest")
 }
 
-// Resolve gets the metadata of a magnet link from its peers (BEP 9) and, beside them, from the links that it names. peers
-// are addresses known by hand; progress, if any, is called now and then. The discovery that it started goes on for Add,
+// told says whether peers may have been told by hand where to dial us: at a port that the user chose.
+func (c *Client) told() bool {
+	_, port, _ := net.SplitHostPort(c.cfg.Listen)
+	return c.port() != 0 && port != "0"
+}
+
+// Resolve gets the metadata of a magnet link from its peers (BEP 9), those that dial us too, and beside them from the
+// links that it names. peers are addresses known by hand; progress, if any, is called now and then. The discovery that it started goes on for Add,
 // and so do the connections that it made. It ends with ctx.
 func (c *Client) Resolve(ctx context.Context, m metainfo.Magnet, peers []string, progress func(metadata.Progress)) (*metainfo.Torrent, error) {
 	share := c.budget.join()
-	r := &resolution{client: c, hash: m.InfoHash, fetcher: metadata.New(metadata.Config{
+	r := &resolution{client: c, hash: m.InfoHash, share: share, fetcher: metadata.New(metadata.Config{
 		InfoHash: m.InfoHash, PeerID: c.peerID, Version: c.version(), NoPEX: c.cfg.NoPEX, Room: share.take,
 		Dial: share.dialer(c.dialer(m.InfoHash)), Redial: c.redial(share), Logger: c.log,
 	})}
@@ -67,6 +81,16 @@ func (c *Client) Resolve(ctx context.Context, m metainfo.Magnet, peers []string,
 	for _, t := range m.Trackers {
 		tiers = append(tiers, []string{t})
 	}
+	c.mu.Lock()
+	c.resolving[m.InfoHash] = r
+	c.mu.Unlock()
+	defer func() {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		if c.resolving[m.InfoHash] == r {
+			delete(c.resolving, m.InfoHash)
+		}
+	}()
 	known := &metainfo.Torrent{InfoHash: m.InfoHash, Trackers: tiers}
 	d := c.discover(known, peers, m.Peers, r)
 	t, err := r.run(ctx, m, progress)
@@ -111,7 +135,8 @@ func (f *found) close() {
 	f.share.leave()
 }
 
-// keepPrivate drops what only a public torrent may know: the link did not say that this one is private (BEP 27).
+// keepPrivate drops what only a public torrent may know: the link did not say that this one is private (BEP 27). Who dialled us
+// may have found us in the DHT.
 func (f *found) keepPrivate() {
 	f.discovery.keepPrivate()
 	allowed := func(source string) bool { return source == byHand || source == byLink || source == byTracker }
@@ -129,7 +154,12 @@ func (f *found) give(t *Torrent) {
 	t.discovery = f.discovery
 	f.discovery.tell(t)
 	for _, l := range f.live { // before the addresses, which would be dialled
-		t.swarm.Resume(l.Source, l.Addr, peer.Resume(l.Conn, t.swarm.Link(), l.Peer, l.RTT))
+		conn := peer.Resume(l.Conn, t.swarm.Link(), l.Peer, l.RTT, l.Incoming)
+		if l.Incoming {
+			t.swarm.Accept(conn)
+		} else {
+			t.swarm.Resume(l.Source, l.Addr, conn)
+		}
 	}
 	for source, addrs := range f.peers {
 		t.swarm.AddPeers(source, addrs)

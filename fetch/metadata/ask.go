@@ -97,6 +97,7 @@ type conversation struct {
 	grid  *grid        // what its parts go into; nil while the peer has none
 	own   bool         // the grid is this peer's alone
 	asked map[int]bool // parts that the peer was asked for and has not sent
+	gave  bool         // a part that was asked for
 }
 
 func (f *Fetcher) newConversation(s *source, nc net.Conn) *conversation {
@@ -108,10 +109,6 @@ func (c *conversation) shake() error {
 	_ = c.nc.SetDeadline(time.Now().Add(patience))
 	h := wire.Handshake{
 		Features: wire.Features{Fast: true, Extended: true}, InfoHash: c.f.cfg.InfoHash, PeerID: c.f.cfg.PeerID,
-	}
-	hello := wire.ExtendedHandshake{Messages: map[string]uint8{wire.ExtMetadata: wire.OurMetadata}, Version: c.f.cfg.Version}
-	if !c.f.cfg.NoPEX {
-		hello.Messages[wire.ExtPEX] = wire.OurPEX
 	}
 	sent := time.Now()
 	if _, err := c.nc.Write(h.Append(nil)); err != nil {
@@ -125,19 +122,30 @@ func (c *conversation) shake() error {
 		return fmt.Errorf("%w: another torrent", errLiar)
 	case theirs.PeerID == c.f.cfg.PeerID:
 		return fmt.Errorf("%w: ourselves", errLiar)
-	case !theirs.Features.Extended:
-		return errors.New("the peer has no extension protocol")
 	}
 	c.peer, c.rtt = theirs, time.Since(sent)
+	return c.greet()
+}
+
+// greet says what comes first after the handshake.
+func (c *conversation) greet() error {
+	if !c.peer.Features.Extended {
+		return errors.New("the peer has no extension protocol")
+	}
+	_ = c.nc.SetDeadline(time.Now().Add(patience))
 	c.f.mu.Lock()
 	c.s.answered = true
 	c.f.mu.Unlock()
 	c.rd = wire.NewReader(c.nc, maxFrame)
+	hello := wire.ExtendedHandshake{Messages: map[string]uint8{wire.ExtMetadata: wire.OurMetadata}, Version: c.f.cfg.Version}
+	if !c.f.cfg.NoPEX {
+		hello.Messages[wire.ExtPEX] = wire.OurPEX
+	}
 	first := wire.Message{ID: wire.Extended, Data: hello.Append(nil)}
 	// The content will be wanted next. Some clients look only every ten seconds at who is interested; said now, that time
 	// passes while the metadata comes.
 	interested := wire.Message{ID: wire.Interested}
-	if theirs.Features.Fast { // then something has to be said of what we have, first of all (BEP 6)
+	if c.peer.Features.Fast { // then something has to be said of what we have, first of all (BEP 6)
 		return c.send(wire.Message{ID: wire.HaveNone}, first, interested)
 	}
 	return c.send(first, interested)
@@ -289,6 +297,7 @@ func (c *conversation) answered(payload []byte) error {
 		return nil
 	}
 	delete(c.asked, m.Piece)
+	c.gave = true
 	c.depth = min(2*c.depth, pipeline)
 	c.until = time.Now().Add(lifetime)
 	whole, err := f.put(c.grid, m.Piece, m.Data)

@@ -14,11 +14,12 @@ const maxSaid = 256 << 10
 // Live is a connection that outlasts the search for metadata. Both sides have shaken hands, with the fast extension (BEP 6)
 // and the extension protocol (BEP 10), under the numbers of package wire; we have said that we have no piece.
 type Live struct {
-	Conn   net.Conn // reading begins with what the peer has said since, without its metadata and peer exchange
-	Peer   wire.Handshake
-	RTT    time.Duration // of the handshake
-	Addr   netip.AddrPort
-	Source string // who named the address
+	Conn     net.Conn // reading begins with what the peer has said since, without its metadata and peer exchange
+	Peer     wire.Handshake
+	RTT      time.Duration // of the handshake; 0 when the peer dialled us
+	Addr     netip.AddrPort
+	Source   string // who named the address
+	Incoming bool   // nobody did: the peer dialled us
 }
 
 // Live returns the connections that were open when Run ended, each with a peer that may be of use for the content. They are
@@ -50,7 +51,7 @@ func (c *conversation) handOver() bool {
 	defer c.f.mu.Unlock()
 	c.f.live = append(c.f.live, Live{
 		Conn: &resumed{Conn: c.nc, said: append(c.said, c.rd.Rest()...)}, Peer: c.peer, RTT: c.rtt,
-		Addr: c.s.addr, Source: c.s.named,
+		Addr: c.s.addr, Source: c.s.named, Incoming: c.s.named == byItself,
 	})
 	return true
 }

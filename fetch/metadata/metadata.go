@@ -53,9 +53,11 @@ type Progress struct {
 // Fetcher gets one info dictionary. Its methods are safe for concurrent use.
 type Fetcher struct {
 	cfg  Config
-	wake chan struct{} // capacity 1: something has changed for the dialler
-	done chan struct{} // closed when info is there
-	info []byte        // written before done is closed
+	wake chan struct{}      // capacity 1: something has changed for the dialler
+	done chan struct{}      // closed when info is there
+	info []byte             // written before done is closed
+	came chan *conversation // with peers that dialled us
+	over chan struct{}      // closed when Run reads came no more
 
 	mu    sync.Mutex
 	known map[netip.AddrPort]*source
@@ -66,6 +68,7 @@ type Fetcher struct {
 	grids   map[*grid]struct{}         // all of them
 	shared  map[int64]*grid            // by size: what the peers that claim this size put together
 	talks   map[*conversation]struct{} // those under way
+	callers []*conversation            // of these, with peers that dialled us, the oldest first
 	live    []Live                     // connections that were open when it ended
 }
 
@@ -86,7 +89,7 @@ func New(cfg Config) *Fetcher {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
 	return &Fetcher{
-		cfg: cfg, wake: make(chan struct{}, 1), done: make(chan struct{}),
+		cfg: cfg, wake: make(chan struct{}, 1), done: make(chan struct{}), came: make(chan *conversation), over: make(chan struct{}),
 		known: make(map[netip.AddrPort]*source), grids: make(map[*grid]struct{}), shared: make(map[int64]*grid),
 		talks: make(map[*conversation]struct{}),
 	}
@@ -124,8 +127,8 @@ func (f *Fetcher) Progress() Progress {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	p := Progress{Known: len(f.known)}
-	for _, s := range f.known {
-		if s.active && s.answered {
+	for c := range f.talks {
+		if c.s.answered {
 			p.Connected++
 		}
 	}
@@ -164,13 +167,14 @@ func (f *Fetcher) Peers() map[string][]netip.AddrPort {
 	return addrs
 }
 
-// Run asks the peers it is told of until the info dictionary is there, and returns it, or until ctx ends. Nothing of it
+// Run asks the peers it is told of, and those that dial us, until the info dictionary is there, and returns it, or until ctx ends. Nothing of it
 // runs when it returns, but connections to peers that may be of further use are open: see Live.
 func (f *Fetcher) Run(ctx context.Context) ([]byte, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	defer cancel()
+	defer close(f.over)
 	again := time.NewTicker(time.Second)
 	defer again.Stop()
 	for {
@@ -185,6 +189,15 @@ func (f *Fetcher) Run(ctx context.Context) ([]byte, error) {
 			return f.info, nil
 		case <-ctx.Done():
 			return nil, ctx.Err()
+		case c := <-f.came:
+			if !f.admit(c) {
+				_ = c.nc.Close()
+				continue
+			}
+			wg.Go(func() {
+				err := c.hold(ctx, c.greet)
+				f.dismiss(c, err)
+			})
 		case <-f.wake:
 		case <-again.C:
 		}

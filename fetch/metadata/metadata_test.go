@@ -5,11 +5,13 @@ import (
 	"context"
 	"crypto/sha1"
 	"errors"
+	"fmt"
 	"io"
 	"math/rand/v2"
 	"net"
 	"net/netip"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -72,7 +74,16 @@ func (h *holder) talk(nc net.Conn, hash [20]byte) {
 	if _, err := wire.ReadHandshake(nc); err != nil {
 		return
 	}
-	b := wire.Handshake{Features: wire.Features{Extended: true}, InfoHash: hash, PeerID: [20]byte{'h'}}.Append(nil)
+	h.goOn(nc, holding(hash).Append(nil))
+}
+
+// holding is a holder's handshake.
+func holding(hash [20]byte) wire.Handshake {
+	return wire.Handshake{Features: wire.Features{Extended: true}, InfoHash: hash, PeerID: [20]byte{'h'}}
+}
+
+// goOn is what a holder does after the handshakes; b is what it has still to say of its own.
+func (h *holder) goOn(nc net.Conn, b []byte) {
 	hello := wire.ExtendedHandshake{Messages: map[string]uint8{wire.ExtMetadata: 9}, MetadataSize: h.size}
 	b = wire.Message{ID: wire.Bitfield, Data: []byte{0xff}}.Append(b)
 	b = wire.Message{ID: wire.Extended, Data: hello.Append(nil)}.Append(b)
@@ -371,3 +382,118 @@ func TestLiveConnections(t *testing.T) {
 		}
 	}
 }
+
+// TestCallers has all peers dial us: some lie, and more than there is room for say nothing.
+func TestCallers(t *testing.T) {
+	info := dictionary(40 << 10)
+	hash := sha1.Sum(info)
+	f := New(Config{InfoHash: hash, PeerID: [20]byte{'n'}})
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	call := func(from string, h *holder) {
+		near, far := ends(t)
+		wg.Go(func() { defer far.Close(); h.goOn(far, nil) })
+		f.Accept(near, netip.MustParseAddrPort(from), holding(hash))
+	}
+	callers := make(chan struct{})
+	go func() {
+		defer close(callers)
+		for i := range 2 * maxCallers {
+			call(fmt.Sprintf("20.0.%d.1:1", i), &holder{size: int64(len(info))})
+		}
+		for i := range 2 * maxAtHome {
+			call(fmt.Sprintf("30.0.0.1:%d", 1+i), liar(info))
+		}
+		call("40.0.0.1:1", honest(info))
+	}()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	got, err := f.Run(ctx)
+	if err != nil || !bytes.Equal(got, info) {
+		t.Fatalf("%d bytes, %v", len(got), err)
+	}
+	<-callers
+	if len(f.Peers()) > 0 || len(f.callers) > 0 || len(f.talks) > 0 {
+		t.Errorf("known are %v; %d callers, %d conversations", f.Peers(), len(f.callers), len(f.talks))
+	}
+	kept := false
+	for _, l := range f.Live() {
+		kept = kept || l.Addr.String() == "40.0.0.1:1"
+		if !l.Incoming || l.RTT != 0 {
+			t.Errorf("%+v", l)
+		}
+		_ = l.Conn.Close()
+	}
+	if !kept {
+		t.Error("the peer that gave it is not kept")
+	}
+	late, far := ends(t)
+	defer far.Close()
+	f.Accept(late, netip.MustParseAddrPort("40.0.0.1:2"), holding(hash))
+	if _, err := far.Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
+		t.Errorf("when it is over: %v", err)
+	}
+}
+
+// ends are two ends of a connection.
+func ends(t *testing.T) (near, far net.Conn) {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	if near, err = net.Dial("tcp", l.Addr().String()); err == nil {
+		far, err = l.Accept()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return near, far
+}
+
+// TestCallersMakeRoom has peers dial us in some order, and says who of them gives way; "!" are those that have given something.
+func TestCallersMakeRoom(t *testing.T) {
+	crowd := make([]string, maxCallers+2)
+	for i := range crowd {
+		crowd[i] = fmt.Sprintf("20.0.%d.1:1", i)
+	}
+	crowd[0] = "!" + crowd[0]
+	for name, c := range map[string]struct {
+		from []string
+		out  []int
+	}{
+		"one host":         {[]string{"!6.0.0.1:1", "6.0.0.1:2", "6.0.0.1:3", "6.0.0.1:4", "6.0.0.1:5", "7.0.0.1:1", "6.0.0.1:6"}, []int{1}},
+		"one host in IPv6": {[]string{"[2a00::1]:1", "[2a00::2]:1", "[2a00::3]:1", "[2a00::4]:1", "[2a00::5]:1", "[2a00::6]:1"}, []int{0}},
+		"all are of use":   {[]string{"!6.0.0.1:1", "!6.0.0.1:2", "!6.0.0.1:3", "!6.0.0.1:4", "!6.0.0.1:5", "6.0.0.1:6"}, []int{5}},
+		"many hosts":       {crowd, []int{1, 2}},
+	} {
+		f := New(Config{})
+		var conns []*closing
+		var out []int
+		for i, from := range c.from {
+			conns = append(conns, new(closing))
+			o := f.newConversation(&source{addr: netip.MustParseAddrPort(strings.TrimPrefix(from, "!"))}, conns[i])
+			o.gave = from[0] == '!'
+			if !f.admit(o) {
+				out = append(out, i)
+			}
+		}
+		for i, nc := range conns {
+			if nc.closed {
+				out = append(out, i)
+			}
+		}
+		if !slices.Equal(out, c.out) {
+			t.Errorf("%s: %v gave way, want %v", name, out, c.out)
+		}
+	}
+}
+
+// closing is a connection of which only its end matters.
+type closing struct {
+	net.Conn
+	closed bool
+}
+
+func (c *closing) Close() error { c.closed = true; return nil }

@@ -49,11 +49,17 @@ func Initiate(ctx context.Context, nc net.Conn, t *Torrent) (*Conn, error) {
 }
 
 // Resume goes on with a connection whose handshake is done and whose peer was told that we have no piece, since the pieces
-// were not known yet. Reading nc begins with what the peer said after its handshake, theirs; rtt is how long that took.
-func Resume(nc net.Conn, t *Torrent, theirs wire.Handshake, rtt time.Duration) *Conn {
+// were not known yet. Reading nc begins with what the peer said after its handshake, theirs; rtt is how long that took, or 0
+// when the peer dialled us, which incoming says.
+func Resume(nc net.Conn, t *Torrent, theirs wire.Handshake, rtt time.Duration, incoming bool) *Conn {
 	c := newConn(nc, t, theirs)
-	c.resumed, c.rtt = true, rtt
+	c.resumed, c.rtt, c.incoming = true, rtt, incoming
 	return c
+}
+
+// Detach gives a connection that was not started to somebody else, who owns it from then on. Resume is the way back.
+func (c *Conn) Detach() (nc net.Conn, theirs wire.Handshake) {
+	return c.nc, wire.Handshake{Features: c.features, InfoHash: c.torrent.InfoHash, PeerID: c.id}
 }
 
 // Receive answers the handshake of a peer that dialled us, within ctx; lookup gives the torrent by its info-hash, nil when

@@ -5,6 +5,7 @@ import (
 	"crypto/sha1"
 	"encoding/hex"
 	"fmt"
+	"maps"
 	"net"
 	"os"
 	"os/exec"
@@ -27,6 +28,28 @@ func TestMetadata(t *testing.T) {
 			})
 			s := seed(t, tt, seeding{})
 			m := startMount(t, nil, t.TempDir(), tt.magnet(), "--peer", s.addr())
+			output(t, "cmp", tt.original(tt.name), m.path(tt.name))
+		})
+	}
+}
+
+// TestMetadataFromWhoDialsUs mounts a magnet link by which nobody can be found; libtorrent, which seeds the torrent, dials us.
+func TestMetadataFromWhoDialsUs(t *testing.T) {
+	t.Parallel()
+	needMount(t)
+	tt := byLibtorrent(t, write(t, filepath.Join(t.TempDir(), "caller.bin"), noise(74, 500_000)), making{})
+	for name, d := range map[string]demand{"in plaintext": anything, "encrypted": encrypted} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			addr := fmt.Sprintf("127.0.0.1:%d", freePort(t))
+			m := startMount(t, nil, t.TempDir(), tt.magnet(), "--no-wait", "--listen", addr)
+			settings := map[string]any{"listen_interfaces": "127.0.0.1:0"}
+			maps.Copy(settings, libtorrentDemands(d))
+			runClients(t, nil, client{Settings: settings, Torrents: []role{tt.seeding(addr)}})
+			eventually(t, "the link is resolved", func() bool {
+				_, err := os.Stat(m.path(tt.name))
+				return err == nil
+			})
 			output(t, "cmp", tt.original(tt.name), m.path(tt.name))
 		})
 	}
