@@ -106,14 +106,18 @@ func (q *queue) wait(size int, p Pacer) time.Duration {
 func (c *Conn) take(todo []wire.Message, q *queue) (_ []wire.Message, wait time.Duration) {
 	n := 0
 	for size := 0; n < len(c.serve); n++ {
-		next := int(max(c.serve[n].Length, wire.MetadataPieceSize))
-		if size += next; n > 0 && size > q.batch {
+		r := c.serve[n]
+		if size += int(max(r.Length, wire.MetadataPieceSize)); n > 0 && size > q.batch {
 			break
 		}
-		if wait = q.wait(next, c.torrent.Pace); wait > 0 {
+		cost := wire.PieceHeaderSize + int(r.Length)
+		if r.ID == wire.Extended {
+			cost = wire.MetadataPieceSize
+		}
+		if wait = q.wait(cost, c.torrent.Pace); wait > 0 {
 			break
 		}
-		q.paid = max(q.paid-next, 0)
+		q.paid = max(q.paid-cost, 0)
 	}
 	todo = append(todo, c.serve[:n]...)
 	c.serve = append(c.serve[:0], c.serve[n:]...)
