@@ -68,9 +68,9 @@ func (c *Client) told() bool {
 	return c.port() != 0 && port != "0"
 }
 
-// Resolve gets the metadata of a magnet link from its peers (BEP 9), those that dial us too, and beside them from the
-// links that it names. peers are addresses known by hand; progress, if any, is called now and then. The discovery that it started goes on for Add,
-// and so do the connections that it made. It ends with ctx.
+// Resolve gets the metadata of a magnet link from its peers (BEP 9), those that dial us too, and beside them from the links
+// that it names. peers are addresses known by hand; progress, if any, is called now and then. The discovery that it
+// started goes on for Add, and so do the connections that it made. It ends with ctx.
 func (c *Client) Resolve(ctx context.Context, m metainfo.Magnet, peers []string, progress func(metadata.Progress)) (*metainfo.Torrent, error) {
 	share := c.budget.join()
 	r := &resolution{client: c, hash: m.InfoHash, share: share, fetcher: metadata.New(metadata.Config{

@@ -167,8 +167,8 @@ func (f *Fetcher) Peers() map[string][]netip.AddrPort {
 	return addrs
 }
 
-// Run asks the peers it is told of, and those that dial us, until the info dictionary is there, and returns it, or until ctx ends. Nothing of it
-// runs when it returns, but connections to peers that may be of further use are open: see Live.
+// Run asks the peers it is told of, and those that dial us, until the info dictionary is there, and returns it, or until ctx
+// ends. Nothing of it runs when it returns, but connections to peers that may be of further use are open: see Live.
 func (f *Fetcher) Run(ctx context.Context) ([]byte, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	var wg sync.WaitGroup
