@@ -34,6 +34,8 @@ type listener interface {
 	report() tracker.Request
 	// short reports whether more peers are needed soon.
 	short() bool
+	// completed is closed once the whole torrent has been downloaded.
+	completed() <-chan struct{}
 }
 
 // discovery finds the peers of one torrent, by every way that the torrent allows, for as long as it runs.
@@ -77,14 +79,23 @@ func (c *Client) discover(t *metainfo.Torrent, peers, linked []string, l listene
 // lookEvery is how often it is asked whether peers are short.
 const lookEvery = 10 * time.Second
 
-// hurry has peers looked for sooner while they are short.
+// hurry has peers looked for sooner while they are short, and trackers told when the download is complete.
 func (d *discovery) hurry(ctx context.Context) {
 	tick := time.NewTicker(lookEvery)
 	defer tick.Stop()
+	told := false
 	for {
+		completed := d.listener().completed()
+		if told || d.announcer == nil {
+			completed = nil
+		}
 		select {
 		case <-ctx.Done():
 			return
+		case <-completed:
+			told = true
+			d.announcer.Completed()
+			continue
 		case <-tick.C:
 		}
 		if d.listener().short() {

@@ -44,6 +44,9 @@ func (r *resolution) report() tracker.Request {
 // short implements listener: until the metadata is there, no number of peers is enough.
 func (r *resolution) short() bool { return true }
 
+// completed implements listener.
+func (r *resolution) completed() <-chan struct{} { return nil }
+
 // CanResolve says whether there is any way to the metadata of a magnet link; peers are addresses known by hand. The error
 // says why there is none, and what would be one.
 func (c *Client) CanResolve(m metainfo.Magnet, peers []string) error {

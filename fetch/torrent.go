@@ -26,6 +26,7 @@ type Torrent struct {
 	swarm     *swarm.Swarm
 	discovery *discovery
 	share     *share
+	seed      bool // it wants nothing
 	closing   sync.Once
 }
 
@@ -46,7 +47,7 @@ func (c *Client) Add(t *metainfo.Torrent, store swarm.Store, opt AddOptions) (*T
 		return nil, fmt.Errorf("torrent %v is given twice", t.InfoHash)
 	}
 	f := c.found[t.InfoHash] // it was a magnet link: its discovery runs already
-	x := &Torrent{client: c, meta: t}
+	x := &Torrent{client: c, meta: t, seed: opt.Seed}
 	if f != nil {
 		delete(c.found, t.InfoHash)
 		x.share = f.share
@@ -91,10 +92,22 @@ func (t *Torrent) report() tracker.Request {
 const enoughPeers = 5
 
 // short implements listener.
-func (t *Torrent) short() bool {
-	st := t.swarm.Stats()
-	return st.Left > 0 && st.Unchoked < enoughPeers
+func (t *Torrent) short() bool { return !t.seed && short(t.swarm.Stats()) }
+
+// short reports whether more peers are needed soon. While nothing is wanted it is enough that somebody serves us: what is read
+// next can begin.
+func short(st swarm.Stats) bool {
+	switch {
+	case st.Left == 0:
+		return false
+	case st.Wanted == 0:
+		return st.Unchoked == 0
+	}
+	return st.Unchoked < enoughPeers
 }
+
+// completed implements listener.
+func (t *Torrent) completed() <-chan struct{} { return t.swarm.Completed() }
 
 // ReadAt fills p with verified bytes of the torrent from off on, or returns an error; see fs.Content.
 func (t *Torrent) ReadAt(ctx context.Context, p []byte, off int64) error {

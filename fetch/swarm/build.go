@@ -319,5 +319,5 @@ func (l *loop) accept(b *build, sums [][sha1.Size]byte) {
 	release()
 	l.meters.verified += int64(len(buf))
 	l.members.picker.Delivered(int64(len(buf)))
-	l.announceHave(index)
+	l.fetched(index)
 }

@@ -55,7 +55,7 @@ func (l *loop) extended(m *member, it *peer.Item) {
 		l.hearClaims(m, it.Data)
 	case wire.OurDontHave:
 		if index, ok := wire.ParseDontHave(it.Data); ok && int(index) < l.members.pieces {
-			l.members.picker.DropHave(m.id, int(index), l.members.pieces)
+			l.miss(m, int(index))
 		}
 	}
 }

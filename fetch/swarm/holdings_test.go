@@ -148,3 +148,168 @@ func TestHaveIsNotSaidToThoseThatHave(t *testing.T) {
 		}
 	})
 }
+
+// put has the store hold a piece that did not come from peers.
+func (r *rig) put(index int) {
+	fill(r.store, r.content, index)
+}
+
+func fill(store *fetchtest.Store, content *fetchtest.Content, pieces ...int) {
+	for _, i := range pieces {
+		buf := store.Alloc(i)
+		copy(buf, content.Bytes[int64(i)*content.PieceLength:])
+		store.Add(i, buf)()
+	}
+}
+
+// What trackers are told is left is what the store lacks, whatever has come and gone.
+func TestLeftIsWhatIsNotHeld(t *testing.T) {
+	for _, upload := range []bool{true, false} {
+		bubble(t, func(t *testing.T) {
+			content := fetchtest.NewContent(4*mebibyte-1000, 256<<10)
+			r := newRig(t, content, setup{upload: upload})
+			left := func(want int64) {
+				t.Helper()
+				r.settle()
+				if st := r.Stats(); st.Left != want {
+					t.Errorf("%d left, want %d", st.Left, want)
+				}
+			}
+			r.join(fast, honest)
+			for range 5 {
+				r.read(0, mebibyte)
+				left(content.Length - mebibyte)
+				r.store.Evict()
+				for i := range 4 {
+					r.Lost(i)
+				}
+				left(content.Length)
+			}
+			r.piece(15)
+			r.Lost(15) // out of date
+			left(content.Length - content.PieceSize(15))
+			// Nobody tells of these.
+			r.put(3)
+			r.store.Lose(15)
+			time.Sleep(2 * time.Second)
+			left(content.Length - content.PieceLength)
+		})
+	}
+}
+
+func TestStartsWithWhatTheStoreHas(t *testing.T) {
+	content := fetchtest.NewContent(mebibyte, 256<<10)
+	store := fetchtest.NewStore(content.Torrent, content.Length)
+	cfg := Config{Torrent: content.Torrent, Store: store}
+	fill(store, content, 1, 3)
+	if h := newHoldings(cfg); h.left != mebibyte/2 || h.bits[0] != 0x50 || h.whole {
+		t.Errorf("%+v", h)
+	}
+	fill(store, content, 0, 2)
+	if h := newHoldings(cfg); h.left != 0 || !h.whole {
+		t.Errorf("%+v", h)
+	}
+}
+
+func TestCompleted(t *testing.T) {
+	content := fetchtest.NewContent(4*mebibyte, 256<<10)
+	for title, c := range map[string]struct {
+		cache int64
+		early []int // pieces that the store turns out to have
+		lost  []int // and loses, later on
+		want  bool
+	}{
+		"all comes":                  {cache: content.Length, want: true},
+		"all but what was there":     {cache: content.Length, early: []int{3, 15}, want: true},
+		"all, and again":             {cache: content.Length, lost: []int{4}, want: true},
+		"never all at the same time": {cache: content.Length - 1},
+		"all was there": {
+			cache: content.Length, early: []int{0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15}, lost: []int{4},
+		},
+	} {
+		t.Run(title, func(t *testing.T) {
+			bubble(t, func(t *testing.T) {
+				r := newRig(t, content, setup{cache: c.cache})
+				r.join(fast, honest)
+				for _, i := range c.early {
+					r.put(i)
+				}
+				time.Sleep(2 * time.Second)
+				r.readAll(mebibyte)
+				r.settle()
+				if len(c.lost) > 0 {
+					r.store.Lose(c.lost...)
+					time.Sleep(2 * time.Second)
+					r.readAll(mebibyte)
+				}
+				r.settle()
+				completed := false
+				select {
+				case <-r.Completed():
+					completed = true
+				default:
+				}
+				if completed != c.want {
+					t.Errorf("completed: %v", completed)
+				}
+			})
+		})
+	}
+}
+
+// A peer is not told of what it has, but it is once it has it no more.
+func TestWhoLosesAPieceIsToldThatWeHaveIt(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		content := fetchtest.NewContent(mebibyte, 256<<10)
+		r := newRig(t, content, setup{upload: true})
+		var d diary
+		conduct := d.conduct(true)
+		conduct.Greet, conduct.Answer = nil, nil
+		lose := make(chan uint32)
+		conduct.Beside = func(s *fetchtest.Session) error {
+			for i := range lose {
+				lost := binary.BigEndian.AppendUint32(nil, i)
+				if err := s.Send(wire.Message{ID: wire.Extended, Ext: wire.OurDontHave, Data: lost}); err != nil {
+					return err
+				}
+			}
+			return nil
+		}
+		r.join(fast, conduct)
+		defer close(lose)
+		time.Sleep(time.Second)
+		r.piece(1)
+		for _, i := range []uint32{1, 1, 2} { // once is enough, and 2 is nowhere
+			lose <- i
+			time.Sleep(time.Second)
+		}
+		if got, want := d.since(0), []string{"have 1"}; !slices.Equal(got, want) {
+			t.Errorf("told %v, want %v", got, want)
+		}
+	})
+}
+
+// A peer that has the extension protocol and does not say what messages it knows does not make us remember more and more.
+func TestWhatIsUnsaidIsBounded(t *testing.T) {
+	l, guests := ballroom(t, 1)
+	m := guests[0]
+	for range 1000 {
+		for i := range l.members.pieces {
+			l.hold(i)
+			l.lose(i)
+		}
+	}
+	l.hold(3)
+	if n := len(m.unsaid); n > (l.members.pieces+7)/8 {
+		t.Errorf("%d bytes are remembered of %d pieces", n, l.members.pieces)
+	}
+	for i := range l.members.pieces {
+		if !hasBit(m.unsaid, i) {
+			t.Errorf("the loss of piece %d is forgotten", i)
+		}
+	}
+	m.hello.Messages = map[string]uint8{}
+	if l.catchUp(m); m.unsaid != nil {
+		t.Errorf("%v", m.unsaid)
+	}
+}

@@ -44,8 +44,8 @@ type member struct {
 	heard      time.Duration // when the last message came
 	doubted    bool          // the network may have lost the connection: see lull
 	exchange   exchange
-	node       bool  // it has told of its DHT node
-	unsaid     []int // pieces that we have no more, to be said once it is known whether the peer understands that
+	node       bool   // it has told of its DHT node
+	unsaid     []byte // bits of pieces lost, to be said once it is known whether the peer understands that; nil: none
 }
 
 func newMembers(t *metainfo.Torrent) members {

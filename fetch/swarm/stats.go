@@ -15,7 +15,7 @@ type Stats struct {
 	Downloaded int64   // bytes
 	Uploaded   int64   // bytes
 	Verified   int64   // bytes of pieces that passed their hash
-	Left       int64   // bytes that we don't have; what only passed through counts as had
+	Left       int64   // bytes that the store doesn't hold, be it that they never came or that they are gone
 	Wasted     int64   // bytes that came in vain: second copies, and pieces that failed their hash
 	Failed     int     // pieces that failed their hash
 	Banned     int     // peers
@@ -55,9 +55,7 @@ func (s *Swarm) Stats() (st Stats) {
 			Peers: len(l.pool.byAddr), Connected: len(l.members.all), Downloaded: m.downloaded, Uploaded: l.uploaded(),
 			Verified: m.verified, Wasted: m.wasted, Failed: m.failed, Banned: m.banned,
 			DownRate: m.down.perSecond, UpRate: m.up.perSecond, Wanted: len(l.demand.targets),
-		}
-		if !l.cfg.Seed {
-			st.Left = max(l.cfg.Torrent.Length-m.verified, 0)
+			Left: l.holdings.left,
 		}
 		for _, t := range l.demand.targets {
 			if t.class == picker.Blocked {

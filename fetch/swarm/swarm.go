@@ -79,19 +79,20 @@ type Swarm struct {
 	store Store
 	link  *peer.Torrent
 
-	wants  chan *want         // reads that miss something
-	leaves chan *want         // reads that gave up
-	calls  chan func(*loop)   // everything rare
-	events chan *peer.Batch   // what peers did
-	hashes chan hashJob       // to the hash workers
-	hashed chan hashResult    // and back
-	ahead  aheadTable         // what cursors said, until the loop looks
-	losses lossTable          // what the store evicted, until the loop looks
-	sheds  atomic.Int32       // connections that other torrents have a right to
-	nudge  chan struct{}      // capacity 1: there are such, or there is room for more connections
-	cancel context.CancelFunc // ends the loop and all dials
-	done   chan struct{}      // closed when the loop no longer reads its channels
-	wg     sync.WaitGroup     // every goroutine of the swarm
+	wants     chan *want         // reads that miss something
+	leaves    chan *want         // reads that gave up
+	calls     chan func(*loop)   // everything rare
+	events    chan *peer.Batch   // what peers did
+	hashes    chan hashJob       // to the hash workers
+	hashed    chan hashResult    // and back
+	ahead     aheadTable         // what cursors said, until the loop looks
+	losses    lossTable          // what the store evicted, until the loop looks
+	completed chan struct{}      // closed when all has come
+	sheds     atomic.Int32       // connections that other torrents have a right to
+	nudge     chan struct{}      // capacity 1: there are such, or there is room for more connections
+	cancel    context.CancelFunc // ends the loop and all dials
+	done      chan struct{}      // closed when the loop no longer reads its channels
+	wg        sync.WaitGroup     // every goroutine of the swarm
 
 	loop    *loop // touched by its own goroutine only, until that has ended
 	closing sync.Once
@@ -107,7 +108,8 @@ func New(cfg Config) *Swarm {
 		cfg: cfg, store: cfg.Store, cancel: cancel,
 		wants: make(chan *want), leaves: make(chan *want), calls: make(chan func(*loop)),
 		events: make(chan *peer.Batch, 64), hashes: make(chan hashJob, hashers()), hashed: make(chan hashResult, 4*hashers()),
-		ahead: newAheadTable(), losses: newLossTable(), nudge: make(chan struct{}, 1), done: make(chan struct{}),
+		ahead: newAheadTable(), losses: newLossTable(), completed: make(chan struct{}), nudge: make(chan struct{}, 1),
+		done: make(chan struct{}),
 	}
 	s.link = &peer.Torrent{
 		InfoHash: cfg.Torrent.InfoHash, PeerID: cfg.PeerID,
@@ -182,19 +184,20 @@ func (s *Swarm) Resume(source string, addr netip.AddrPort, c *peer.Conn) {
 // loop is the event loop's state: only its goroutine touches it.
 type loop struct {
 	*Swarm
-	ctx     context.Context //nolint:containedctx // the loop's own lifetime, for the dials that it starts
-	start   time.Time
-	now     time.Duration // since start, read once per event
-	demand  demand
-	builds  builds
-	members members
-	pool    candidates
-	trust   trust
-	choker  choker
-	keeper  keeper
-	lull    lull
-	claims  claims
-	meters  meters
+	ctx      context.Context //nolint:containedctx // the loop's own lifetime, for the dials that it starts
+	start    time.Time
+	now      time.Duration // since start, read once per event
+	demand   demand
+	builds   builds
+	members  members
+	pool     candidates
+	trust    trust
+	choker   choker
+	holdings holdings
+	keeper   keeper
+	lull     lull
+	claims   claims
+	meters   meters
 }
 
 func newLoop(ctx context.Context, s *Swarm) *loop {
@@ -206,6 +209,7 @@ func newLoop(ctx context.Context, s *Swarm) *loop {
 	l.pool = newCandidates()
 	l.trust = newTrust()
 	l.choker = choker{slots: firstSlots}
+	l.holdings = newHoldings(s.cfg)
 	l.keeper = newKeeper(s.cfg)
 	return l
 }
@@ -300,6 +304,7 @@ func (l *loop) sweep() {
 	l.measure()
 	l.hasten()
 	l.rotate()
+	l.audit()
 	l.review()
 	l.locate()
 	l.turnover()
