@@ -15,7 +15,7 @@ const (
 	maxCandidates = 2000
 	maxHearsay    = maxCandidates / 2 // of these, how many that only other peers named
 	maxTold       = 100               // named by one of them and not found to be there yet
-	maxAtHost     = 10                // at one IP address
+	maxAtHome     = 10                // at one IP address, or of IPv6 in one /64, unless that is our own
 	maxDials      = 30                // under way at once, those aside that linger
 	maxLingering  = 100               // dials that go on beside them
 	lingers       = time.Second       // after which a dial does: most addresses that don't answer never will
@@ -57,9 +57,9 @@ type candidate struct {
 // candidates is the bounded list of addresses to try.
 type candidates struct {
 	byAddr  map[netip.AddrPort]*candidate
-	hosts   map[netip.Addr]int // addresses listed at each IP address
-	told    map[netip.Addr]int // addresses that each peer named and that were not found to be there yet
-	hearsay int                // addresses that only peers named
+	homes   map[netip.Prefix]int // addresses listed of each home
+	told    map[netip.Addr]int   // addresses that each peer named and that were not found to be there yet
+	hearsay int                  // addresses that only peers named
 	dials   int
 	linger  int // of the dials, those that do
 	guesses int // and those to hearsay
@@ -69,7 +69,7 @@ type candidates struct {
 
 func newCandidates() candidates {
 	return candidates{
-		byAddr: make(map[netip.AddrPort]*candidate), hosts: make(map[netip.Addr]int), told: make(map[netip.Addr]int),
+		byAddr: make(map[netip.AddrPort]*candidate), homes: make(map[netip.Prefix]int), told: make(map[netip.Addr]int),
 		bans: newBans(),
 	}
 }
@@ -128,6 +128,12 @@ func (p *candidates) rank(c *candidate) {
 	c.priority = priority(self, c.addr)
 }
 
+// atHome reports whether an IP address is in the same IPv6 network as we are: a rack of machines is not one of them.
+func (p *candidates) atHome(ip netip.Addr) bool {
+	self, ok := reach.Home(p.self[1].Addr())
+	return ok && ip.Is6() && self.Contains(ip)
+}
+
 // add lists an address, unless it is known or there is no room for its like.
 func (p *candidates) add(c *candidate) {
 	ip := c.addr.Addr()
@@ -142,7 +148,7 @@ func (p *candidates) add(c *candidate) {
 		}
 		return
 	}
-	if c.source != byHand && !ip.IsLoopback() && p.hosts[ip] >= maxAtHost {
+	if home, ok := reach.Home(ip); ok && c.source != byHand && !p.atHome(ip) && p.homes[home] >= maxAtHome {
 		return
 	}
 	if c.hearsay() && p.told[c.teller] >= maxTold {
@@ -169,7 +175,9 @@ func (c *candidate) hearsay() bool { return c.source == byPEX }
 // list enters a candidate in the tables, unlist takes it out.
 func (p *candidates) list(c *candidate) {
 	p.byAddr[c.addr] = c
-	p.hosts[c.addr.Addr()]++
+	if home, ok := reach.Home(c.addr.Addr()); ok {
+		p.homes[home]++
+	}
 	p.rank(c)
 	if c.hearsay() {
 		p.hearsay++
@@ -179,7 +187,9 @@ func (p *candidates) list(c *candidate) {
 
 func (p *candidates) unlist(c *candidate) {
 	delete(p.byAddr, c.addr)
-	release(p.hosts, c.addr.Addr())
+	if home, ok := reach.Home(c.addr.Addr()); ok {
+		release(p.homes, home)
+	}
 	if c.hearsay() {
 		p.hearsay--
 		p.believe(c)
@@ -195,9 +205,9 @@ func (p *candidates) believe(c *candidate) {
 }
 
 // release counts down, and forgets what has come to nothing.
-func release(counts map[netip.Addr]int, a netip.Addr) {
-	if counts[a]--; counts[a] <= 0 {
-		delete(counts, a)
+func release[K comparable](counts map[K]int, k K) {
+	if counts[k]--; counts[k] <= 0 {
+		delete(counts, k)
 	}
 }
 

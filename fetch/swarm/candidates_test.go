@@ -85,14 +85,14 @@ func TestOneHostFillsFewPlaces(t *testing.T) {
 	for port := range uint16(1000) {
 		p.add(&candidate{addr: netip.AddrPortFrom(ip, 1000+port), source: "tracker"})
 	}
-	if len(p.byAddr) != maxAtHost || p.hosts[ip] != maxAtHost {
+	if len(p.byAddr) != maxAtHome || p.homes[netip.PrefixFrom(ip, 32)] != maxAtHome {
 		t.Fatalf("%d addresses", len(p.byAddr))
 	}
 	for c := p.next(0); c != nil; c = p.next(0) {
 		p.unlist(c)
 	}
-	if len(p.hosts) != 0 || len(p.byAddr) != 0 {
-		t.Fatalf("%v", p.hosts)
+	if len(p.homes) != 0 || len(p.byAddr) != 0 {
+		t.Fatalf("%v", p.homes)
 	}
 }
 
@@ -284,12 +284,12 @@ func TestManyConnectionsFromOneAddress(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		content := fetchtest.NewContent(mebibyte, 64<<10)
 		r := newRig(t, content, setup{})
-		for i := range 3 * maxAtHost {
+		for i := range 3 * maxAtHome {
 			p := fetchtest.NewPeer(content, nil, honest)
 			r.peers = append(r.peers, p)
 			r.dialIn(p, netip.MustParseAddrPort(fmt.Sprintf("60.1.2.3:%d", 40000+i)))
 		}
-		if n := r.Stats().Connected; n != maxAtHost {
+		if n := r.Stats().Connected; n != maxAtHome {
 			t.Errorf("%d connections", n)
 		}
 	})

@@ -8,6 +8,9 @@ import (
 	"time"
 
 	"torrentfs/fetch/fetchtest"
+	"torrentfs/fetch/peer"
+	"torrentfs/fetch/picker"
+	"torrentfs/fetch/wire"
 )
 
 // ballroom is a loop with n guests that all want to be served.
@@ -40,7 +43,7 @@ func (l *loop) rounds(n int, guests []*member, gives func(i int) int64) {
 	for range n {
 		l.now += rechokeEvery
 		for i, m := range guests {
-			m.downloaded += gives(i)
+			m.trade.given += gives(i)
 		}
 		l.rechoke()
 	}
@@ -106,7 +109,7 @@ func TestServesWhoTakesMost(t *testing.T) {
 		t.Errorf("of those that take most only %v are served", best)
 	}
 	// Who gives comes before all of them.
-	guests[3].downloaded += 1 << 10
+	guests[3].trade.given += picker.BlockSize
 	takes(func(i int) bool { return i >= 12 })
 	if !guests[3].unchoked {
 		t.Errorf("the only peer that gives anything is not served: %v are", unchoked(guests))
@@ -116,7 +119,7 @@ func TestServesWhoTakesMost(t *testing.T) {
 func TestSnubbersAreNotServed(t *testing.T) {
 	l, guests := ballroom(t, 12)
 	for i, m := range guests {
-		m.downloaded = int64(100-i) * mebibyte
+		m.trade.given = int64(100-i) * mebibyte
 		m.unchoked = i < firstSlots
 	}
 	l.rounds(1, guests, func(int) int64 { return 0 })
@@ -149,10 +152,11 @@ func TestSlotsFollowTheUploadRate(t *testing.T) {
 		{60, same(60, mebibyte), mostSlots},                     //
 		{8, same(8, 10<<10), 4},                                 // 80 KiB a second make few good places
 		{8, same(8, 0), fewestSlots},                            //
-		{8, append(same(6, mebibyte), 0, 0), 7},                 // one more than take something
+		{8, append(same(5, mebibyte), 0, 0, 0), 6},              // one more than take something
+		{8, append(same(6, mebibyte), 0, 0), 8},                 // not worth a choke
 		{8, []float64{0, 0, mebibyte, 0, mebibyte, 0, 0, 0}, 4}, // in whatever order they come
 		{64, append(same(20, mebibyte), same(44, 1)...), 21},    //
-		{4, same(4, 16<<10), 6},                                 // just enough
+		{4, same(4, 16<<10), 5},                                 // just enough
 	} {
 		t.Run(fmt.Sprint(c.now, len(c.rates), c.want), func(t *testing.T) {
 			if got := slotsFor(c.now, c.rates); got != c.want {
@@ -173,5 +177,193 @@ func TestFreedPlaceGoesToWhoWaitedLongest(t *testing.T) {
 	l.fillSlots()
 	if !guests[firstSlots+1].unchoked || guests[firstSlots].unchoked {
 		t.Errorf("%v are served", unchoked(guests))
+	}
+}
+
+// Who gave something once does not for ever go before those that take.
+func TestOldGiversMakeWay(t *testing.T) {
+	l, guests := ballroom(t, 20)
+	nothing := func(int) int64 { return 0 }
+	l.rounds(1, guests, func(i int) int64 {
+		if i < firstSlots {
+			return mebibyte
+		}
+		return 0
+	})
+	for range 30 {
+		for i, m := range guests {
+			if m.unchoked && i >= firstSlots {
+				m.trade.taken -= 5 * mebibyte // as if it had taken more since the last round
+			} else if m.unchoked {
+				m.trade.taken -= 10 << 10
+			}
+		}
+		l.rounds(1, guests, nothing)
+	}
+	served := unchoked(guests)
+	slow := slices.DeleteFunc(slices.Clone(served), func(i int) bool { return i >= firstSlots })
+	if len(served) <= firstSlots || len(slow) > 1 { // one whose turn it is
+		t.Errorf("%v are served", served)
+	}
+}
+
+// Where the line is the limit, the slots come to rest, and about as many peers are served as get enough.
+func TestSlotsSettle(t *testing.T) {
+	for _, sum := range []float64{20e3, 100e3, 300e3, 1e6, 3e6, 10e6, 100e6} {
+		n := firstSlots
+		for range 30 {
+			n = slotsFor(n, slices.Repeat([]float64{sum / float64(n)}, n))
+		}
+		if got := slotsFor(n, slices.Repeat([]float64{sum / float64(n)}, n)); got != n {
+			t.Errorf("%.0f bytes a second: %d slots, then %d", sum, n, got)
+		}
+		if each := sum / float64(n); n < mostSlots && n > fewestSlots && (each < float64(n-2)*slotStep || each > float64(n+1)*slotStep) {
+			t.Errorf("%.0f bytes a second: %d slots", sum, n)
+		}
+	}
+}
+
+// says has a guest say that it is interested, or no more.
+func (l *loop) says(m *member, interested bool) {
+	id := wire.NotInterested
+	if interested {
+		id = wire.Interested
+	}
+	l.item(m, &peer.Item{ID: id}, l.now)
+}
+
+// A peer that has all that we have, until we have another piece, is not choked in between.
+func TestInterestComesAndGoes(t *testing.T) {
+	l, guests := ballroom(t, 2*fewestSlots)
+	for _, m := range guests {
+		l.admit(m)
+	}
+	gives := func(i int) int64 { return int64(len(guests)-i) * mebibyte }
+	l.rounds(3, guests, gives)
+	if got := len(unchoked(guests)); got != fewestSlots {
+		t.Fatalf("%d are served", got)
+	}
+	l.says(guests[0], false)
+	if !guests[0].unchoked {
+		t.Error("choked at once")
+	}
+	if got := len(unchoked(guests)); got != fewestSlots+1 {
+		t.Errorf("%d are unchoked: its place was not given to somebody else", got)
+	}
+	l.rounds(1, guests, gives)
+	if !guests[0].unchoked {
+		t.Error("choked in the next round, though it gives more than any other")
+	}
+	l.says(guests[0], true)
+	l.rounds(1, guests, gives)
+	if got := unchoked(guests); !guests[0].unchoked || len(got) != fewestSlots {
+		t.Errorf("%v are served", got)
+	}
+	// One that would not have a place is choked.
+	l.says(guests[0], false)
+	l.rounds(8, guests, func(i int) int64 { return int64(i) * mebibyte })
+	if guests[0].unchoked {
+		t.Error("the worst of all stays unchoked")
+	}
+	// And no more than there are places wait so.
+	for _, m := range guests {
+		m.theyWant = false
+		l.unchoke(m, true)
+	}
+	if l.rounds(1, guests, gives); len(unchoked(guests)) > fewestSlots {
+		t.Errorf("%v stay unchoked and want nothing", unchoked(guests))
+	}
+}
+
+// A peer that was let in between two rounds is not judged by what it took until the first of them.
+func TestNewcomersHaveARound(t *testing.T) {
+	l, guests := ballroom(t, firstSlots+4)
+	for _, m := range guests {
+		l.admit(m)
+	}
+	takes := func() {
+		for i, m := range guests {
+			if m.unchoked {
+				m.trade.taken -= int64(100+i) << 10
+			}
+		}
+	}
+	takes()
+	l.rounds(1, guests, func(int) int64 { return 0 })
+	l.choker.slots = firstSlots
+	l.now += rechokeEvery / 2
+	l.says(guests[0], false)
+	let := slices.IndexFunc(guests, func(m *member) bool { return m.unchoked && m.trade.served == l.now })
+	if let < 0 {
+		t.Fatal("nobody was let in")
+	}
+	l.says(guests[0], true)
+	l.now -= rechokeEvery / 2
+	takes()
+	guests[let].trade.taken = 0
+	l.rounds(1, guests, func(int) int64 { return 0 })
+	if !guests[let].unchoked {
+		t.Errorf("guest %d has lost its place after half a round; %v are served", let, unchoked(guests))
+	}
+}
+
+// What nobody asked for is no merit.
+func TestUnaskedBlocksEarnNothing(t *testing.T) {
+	l, guests := ballroom(t, 2)
+	for i, asked := range []bool{false, true} {
+		l.item(guests[i], &peer.Item{ID: wire.Piece, Length: wire.BlockSize, Asked: asked}, l.now)
+	}
+	l.now += rechokeEvery
+	l.rechoke()
+	if a, b := guests[0].trade.gave, guests[1].trade.gave; a != 0 || b != wire.BlockSize {
+		t.Errorf("%v and %v bytes count as given", a, b)
+	}
+}
+
+// A seed whose connections are all taken by peers that say they want something and take nothing lets others in.
+func TestSeedIsNotHeldShut(t *testing.T) {
+	l, guests := ballroom(t, 20)
+	l.cfg.Seed, l.cfg.MaxPeers = true, len(guests)
+	honest := guests[7]
+	for range 600 / 10 {
+		if honest.unchoked {
+			honest.trade.taken -= 1 << 10
+		}
+		l.rounds(1, guests, func(int) int64 { return 0 })
+	}
+	for range len(guests) - 1 {
+		if !l.evict() {
+			t.Fatal("nobody makes room")
+		}
+	}
+	if honest.service.dropped || l.evict() {
+		t.Error("the one that takes something has to go")
+	}
+}
+
+// Somebody with an IPv6 network of his own is one host.
+func TestManyConnectionsFromOneNetwork(t *testing.T) {
+	for addr, want := range map[string]int{
+		"2001:db8:0:1::": maxAtHome,
+		"2001:db8:0:2::": 2 * maxAtHome, // ours
+		"fd00::":         2 * maxAtHome,
+	} {
+		bubble(t, func(t *testing.T) {
+			content := fetchtest.NewContent(mebibyte, 64<<10)
+			r := newRig(t, content, setup{})
+			r.on(func(l *loop) {
+				l.pool.locate([2]netip.Addr{{}, netip.MustParseAddr("2001:db8:0:2::1")}, 6881)
+			})
+			ip := netip.MustParseAddr(addr)
+			for range 2 * maxAtHome {
+				ip = ip.Next()
+				p := fetchtest.NewPeer(content, nil, fetchtest.Conduct{})
+				r.peers = append(r.peers, p)
+				r.dialIn(p, netip.AddrPortFrom(ip, 6881))
+			}
+			if n := r.Stats().Connected; n != want {
+				t.Errorf("%d connections from %v, want %d", n, addr, want)
+			}
+		})
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"torrentfs/fetch/metainfo"
 	"torrentfs/fetch/peer"
 	"torrentfs/fetch/picker"
+	"torrentfs/fetch/reach"
 	"torrentfs/fetch/wire"
 )
 
@@ -84,12 +85,13 @@ func (l *loop) unwelcome(c *peer.Conn, addr netip.AddrPort) string {
 		return "banned"
 	}
 	neighbours := 0
+	home, homed := reach.Home(addr.Addr())
 	var twin *member
 	for _, m := range l.members.all {
-		if m.addr.Addr() == addr.Addr() {
-			if m.conn.ID() == c.ID() { // from elsewhere it may be somebody who makes himself out to be this peer
-				twin = m
-			}
+		if m.addr.Addr() == addr.Addr() && m.conn.ID() == c.ID() {
+			twin = m // from elsewhere it may be somebody who makes himself out to be this peer
+		}
+		if its, ok := reach.Home(m.addr.Addr()); ok && homed && its == home {
 			neighbours++
 		}
 	}
@@ -100,7 +102,7 @@ func (l *loop) unwelcome(c *peer.Conn, addr netip.AddrPort) string {
 		twin.conn.Close()
 		return ""
 	}
-	if c.Incoming() && neighbours >= maxAtHost && !addr.Addr().IsLoopback() {
+	if c.Incoming() && neighbours >= maxAtHome && !l.pool.atHome(addr.Addr()) {
 		return "too many at this address"
 	}
 	if len(l.members.all) >= l.cfg.MaxPeers && !l.evict() {
@@ -161,7 +163,6 @@ func (l *loop) item(m *member, it *peer.Item, now time.Duration) {
 		l.admit(m)
 	case wire.NotInterested:
 		m.theyWant = false
-		l.unchoke(m, false)
 		l.fillSlots()
 	case wire.Have:
 		m.has = true
@@ -216,6 +217,7 @@ func (l *loop) block(m *member, it *peer.Item, now time.Duration) {
 		m.served(l.now)
 	}
 	if it.Asked { // of what nobody asked for a peer can send any amount, and still not deliver
+		m.trade.given += n
 		l.members.picker.Received(m.id, int(it.Index), begin, n, stored, now)
 	}
 	if stored {

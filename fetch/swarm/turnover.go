@@ -46,11 +46,12 @@ func (m *member) served(now time.Duration) {
 // idle is for how long a member has been of no use beyond what one should bear with; negative when it is not.
 func (l *loop) idle(m *member) time.Duration {
 	since := max(m.joined, m.service.at)
+	// Saying that one wants something costs nothing: who is served and takes nothing does not count as wanting.
+	wants := m.theyWant && m.trade.unused < unusedRounds
 	switch {
-	case l.cfg.Seed || m.unchoked && m.theyWant:
-		if m.theyWant {
-			return -1
-		}
+	case wants && (l.cfg.Seed || m.unchoked):
+		return -1
+	case l.cfg.Seed:
 		return l.now - since - chokePatience
 	case m.service.mute(l.now):
 		return l.now - m.service.first + chokePatience // the worst: it keeps blocks that others could deliver
