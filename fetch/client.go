@@ -186,7 +186,7 @@ func (c *Client) dial(ctx context.Context, addr string) (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	return c.download.limit(nc), nil
+	return c.limit(nc), nil
 }
 
 // back has everybody looked for and tried again once a network that was gone is back: what failed meanwhile says nothing

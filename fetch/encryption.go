@@ -86,7 +86,7 @@ func (c *Client) redial(s *share) func(addr string) bool {
 func (c *Client) decrypt(ctx context.Context, g *guest) (net.Conn, error) {
 	first, cancel := context.WithTimeout(ctx, firstBytesLimit)
 	defer cancel()
-	nc, plain, err := mse.Sniff(first, c.download.limit(g.nc))
+	nc, plain, err := mse.Sniff(first, c.limit(g.nc))
 	if err == nil {
 		c.lobby.spoke(g)
 	}

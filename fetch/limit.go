@@ -1,6 +1,7 @@
 package fetch
 
 import (
+	"math"
 	"net"
 	"sync"
 	"time"
@@ -12,69 +13,101 @@ import (
 // the process had to wait for a processor or a peer for its next request.
 const burstsPerSecond = 20
 
-// A connection reads as much at a time as a limit lets through in a 64th of a second, within these bounds in bytes: so twenty
-// that begin at once read a twentieth of ten seconds' worth too much at most, those with little to say wait behind the
-// others for a moment only, and a limit of gigabytes a second is met with few waits.
+// A connection reads as much at a time as a limit lets through in a 256th of a second, and no fewer bytes than minRead: so
+// dozens that begin at once read little too much, and who has little to say waits behind the others for a moment only.
 const (
-	readsPerSecond = 64
-	minRead        = 256
-	maxRead        = 64 << 10
+	readsPerSecond = 256
+	minRead        = 64
 )
 
-// maxDebt is for how many seconds blocks have to wait at most for what was sent without waiting. The requests of a fast download can
-// alone be more than a small limit; without a bound, nothing would be uploaded for as long again after its end.
+// maxDebt is how many seconds' worth of the limit those wait at most who come after much that did not wait. It is the time over
+// which a limit is to hold; without a bound, a fast download's requests would keep uploads back for hours after its end.
 const maxDebt = 10
 
 // limiter is a budget of traffic, in bytes a second, which all connections to peers share.
-type limiter struct{ *rate.Limiter }
+type limiter struct {
+	rate  *rate.Limiter
+	quick *rate.Limiter // what may be charged of that which does not wait
+
+	mu   sync.Mutex // also held while the rate is charged, so that what is reserved lies in one stretch of time
+	paid int        // bytes that were charged when they were reserved, and are now being sent
+}
 
 // newLimiter returns a limiter, nil for no limit.
 func newLimiter(bytesPerSecond int64) *limiter {
 	if bytesPerSecond <= 0 {
 		return nil
 	}
-	return &limiter{rate.NewLimiter(rate.Limit(bytesPerSecond), int(max(bytesPerSecond/burstsPerSecond, minRead)))}
-}
-
-// Charge implements peer.Pacer.
-func (l *limiter) Charge(n int) {
-	if l.Tokens() > -maxDebt*float64(l.Limit()) {
-		l.Spend(n)
+	bytesPerSecond = min(bytesPerSecond, math.MaxInt64/maxDebt)
+	limit := rate.Limit(bytesPerSecond)
+	return &limiter{
+		rate:  rate.NewLimiter(limit, int(max(bytesPerSecond/burstsPerSecond, minRead))),
+		quick: rate.NewLimiter(limit, int(maxDebt*bytesPerSecond)),
 	}
 }
 
-// Spend implements peer.Pacer.
-func (l *limiter) Spend(n int) (wait time.Duration) {
+// spend charges n bytes and returns when the limit has let them through.
+func (l *limiter) spend(n int) time.Time {
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	now := time.Now()
-	for burst := l.Burst(); n > 0; n -= burst {
-		wait = l.ReserveN(now, min(n, burst)).DelayFrom(now)
+	var wait time.Duration
+	for burst := l.rate.Burst(); n > 0; n -= burst {
+		wait = l.rate.ReserveN(now, min(n, burst)).DelayFrom(now)
 	}
-	return wait
+	return now.Add(wait)
 }
 
-// limited is a connection that reads no faster than a limit. What it may not read yet waits in the kernel, so that the peer's
-// TCP slows down. What it has read it gives at once, and waits before it reads on: a word of a peer's does not wait
-// behind the blocks of others.
+// Reserve implements peer.Pacer.
+func (l *limiter) Reserve(n int) (from, until time.Time) {
+	until = l.spend(n)
+	return until.Add(-time.Duration(float64(n) / float64(l.rate.Limit()) * float64(time.Second))), until
+}
+
+// Reserved implements peer.Pacer.
+func (l *limiter) Reserved(n int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.paid += n
+}
+
+// sent charges n bytes that were sent. What was reserved among them is paid for; the rest is little, and reads depend on it: it
+// did not wait, and others will have to.
+func (l *limiter) sent(n int) {
+	l.mu.Lock()
+	paid := min(n, l.paid)
+	l.paid -= paid
+	l.mu.Unlock()
+	now := time.Now()
+	if n = min(n-paid, int(l.quick.TokensAt(now))); n > 0 && l.quick.AllowN(now, n) {
+		l.spend(n)
+	}
+}
+
+// limited is a connection that reads no faster than a limit, and charges what it writes to another. What it may not read yet
+// waits in the kernel, so that the peer's TCP slows down. What it has read it gives at once, and waits before it reads on: a
+// word of a peer's does not wait behind the blocks of others.
 type limited struct {
 	net.Conn
-	limit *limiter
-	step  int       // bytes read at a time
-	due   time.Time // when it may read on; the reader's
+	down, up *limiter  // nil: no limit
+	due      time.Time // when it may read on; the reader's
 
 	closing sync.Once
 	closed  chan struct{}
 }
 
-// limit has a connection keep to a limit of what is read; nil is none.
-func (l *limiter) limit(nc net.Conn) net.Conn {
-	if l == nil {
+// limit has a connection to a peer keep to the limits.
+func (c *Client) limit(nc net.Conn) net.Conn {
+	if c.download == nil && c.upload == nil {
 		return nc
 	}
-	step := min(max(int(l.Limit())/readsPerSecond, minRead), maxRead)
-	return &limited{Conn: nc, limit: l, step: step, closed: make(chan struct{})}
+	return &limited{Conn: nc, down: c.download, up: c.upload, closed: make(chan struct{})}
 }
 
 func (c *limited) Read(p []byte) (int, error) {
+	if c.down == nil {
+		return c.Conn.Read(p)
+	}
 	if wait := time.Until(c.due); wait > 0 {
 		timer := time.NewTimer(wait)
 		defer timer.Stop()
@@ -84,9 +117,18 @@ func (c *limited) Read(p []byte) (int, error) {
 			return 0, net.ErrClosed
 		}
 	}
-	n, err := c.Conn.Read(p[:min(len(p), c.step)])
+	step := max(int(c.down.rate.Limit())/readsPerSecond, minRead)
+	n, err := c.Conn.Read(p[:min(len(p), step)])
 	if n > 0 {
-		c.due = time.Now().Add(c.limit.Spend(n))
+		c.due = c.down.spend(n)
+	}
+	return n, err
+}
+
+func (c *limited) Write(p []byte) (int, error) {
+	n, err := c.Conn.Write(p)
+	if c.up != nil && n > 0 {
+		c.up.sent(n)
 	}
 	return n, err
 }

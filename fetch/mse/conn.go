@@ -18,10 +18,10 @@ type conn struct {
 	in        *rc4.Cipher   // nil: plaintext
 	encrypted int           // bytes until the peer sends plaintext; -1: never
 
-	mu  sync.Mutex  // guards what follows
-	out *rc4.Cipher // nil: plaintext
-	buf []byte
-	err error // ends all writing: the cipher is ahead of what was sent
+	mu     sync.Mutex  // guards what follows
+	out    *rc4.Cipher // nil: plaintext
+	buf    []byte
+	sealed []byte // what of it is still to be sent: the cipher can't go back
 }
 
 func (c *conn) Read(p []byte) (int, error) {
@@ -45,6 +45,7 @@ func (c *conn) Read(p []byte) (int, error) {
 // writeSize is how many bytes are encrypted at once.
 const writeSize = 32 << 10
 
+// Write implements net.Conn. After one that failed at its deadline, the next has to begin with what that one did not write.
 func (c *conn) Write(p []byte) (written int, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -54,15 +55,18 @@ func (c *conn) Write(p []byte) (written int, err error) {
 	if c.buf == nil {
 		c.buf = make([]byte, writeSize)
 	}
-	for len(p) > 0 && c.err == nil {
-		part := p[:min(len(p), writeSize)]
-		c.out.XORKeyStream(c.buf, part)
+	for len(p) > 0 && err == nil {
+		if len(c.sealed) == 0 {
+			c.sealed = c.buf[:min(len(p), writeSize)]
+			c.out.XORKeyStream(c.sealed, p[:len(c.sealed)])
+		}
 		var n int
-		n, c.err = c.Conn.Write(c.buf[:len(part)])
+		n, err = c.Conn.Write(c.sealed[:min(len(p), len(c.sealed))])
+		c.sealed = c.sealed[n:]
 		written += n
-		p = p[len(part):]
+		p = p[n:]
 	}
-	return written, c.err
+	return written, err
 }
 
 // plainStart is how a plaintext connection begins (BEP 3).

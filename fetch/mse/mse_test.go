@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"crypto/rc4"
 	"errors"
 	"io"
 	"net"
@@ -135,6 +136,39 @@ func TestHandshake(t *testing.T) {
 				t.Errorf("hidden: %v, want %v", hidden, c.hidden)
 			}
 		})
+	}
+}
+
+// TestGoingOnAfterADeadline has writes end at their deadlines, with some of what was encrypted sent and some not.
+func TestGoingOnAfterADeadline(t *testing.T) {
+	near, far := net.Pipe()
+	defer far.Close()
+	defer near.Close()
+	key := []byte("any will do here")
+	out, _ := rc4.NewCipher(key)
+	in, _ := rc4.NewCipher(key)
+	c := &conn{Conn: near, out: out}
+	want := []byte(strings.Repeat("a message that is encrypted in more than one part ", 3*writeSize/50))
+	got := make([]byte, len(want))
+	taken := 0
+	for rest := want; len(rest) > 0; {
+		some := make(chan int, 1)
+		go func() {
+			n, _ := io.ReadFull(far, got[taken:min(taken+10_000, len(got))])
+			_ = near.SetWriteDeadline(time.Unix(1, 0))
+			some <- n
+		}()
+		n, err := c.Write(rest)
+		if n == 0 {
+			t.Fatal(err)
+		}
+		taken += <-some
+		rest = rest[n:]
+		_ = near.SetWriteDeadline(time.Time{})
+	}
+	in.XORKeyStream(got, got)
+	if !bytes.Equal(got, want) {
+		t.Error("what arrives is not what was sent")
 	}
 }
 

@@ -30,12 +30,12 @@ type Source interface {
 	AppendBlock(dst []byte, piece int, begin, length uint32) (_ []byte, ok bool)
 }
 
-// Pacer bounds the rate of what is sent, over all connections.
+// Pacer bounds the rate of what is sent, over all connections. Only blocks wait for it; the rest is charged when it is sent.
 type Pacer interface {
-	// Spend charges n bytes of blocks and returns how long to wait before they are sent.
-	Spend(n int) time.Duration
-	// Charge charges n bytes that can't wait. Blocks have so much more to wait for.
-	Charge(n int)
+	// Reserve charges n bytes of blocks and says when to send them: evenly from the one time until the other.
+	Reserve(n int) (from, until time.Time)
+	// Reserved says that n bytes are sent now that were charged when they were reserved.
+	Reserved(n int)
 }
 
 // Torrent is what a connection must know of its torrent and its own side; it is shared by all connections of a torrent

@@ -2,6 +2,7 @@ package peer
 
 import (
 	"fmt"
+	"io"
 	"net"
 	"sync"
 	"testing"
@@ -14,18 +15,24 @@ import (
 )
 
 // pacer is a limit in bytes a second.
-type pacer struct{ *rate.Limiter }
-
-func newPacer(limit int) pacer { return pacer{rate.NewLimiter(rate.Limit(limit), 256)} }
-
-func (p pacer) Spend(n int) (wait time.Duration) {
-	for ; n > 0; n -= 256 {
-		wait = p.ReserveN(time.Now(), min(n, 256)).Delay()
-	}
-	return wait
+type pacer struct {
+	*rate.Limiter
+	mu sync.Mutex
 }
 
-func (p pacer) Charge(n int) { p.Spend(n) }
+func newPacer(limit int) *pacer { return &pacer{Limiter: rate.NewLimiter(rate.Limit(limit), 256)} }
+
+func (p *pacer) Reserve(n int) (from, until time.Time) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	took := time.Duration(float64(n) / float64(p.Limit()) * float64(time.Second))
+	for ; n > 0; n -= 256 {
+		until = time.Now().Add(p.ReserveN(time.Now(), min(n, 256)).Delay())
+	}
+	return until.Add(-took), until
+}
+
+func (*pacer) Reserved(int) {}
 
 // zeros is a source of zeros.
 type zeros struct{}
@@ -63,48 +70,43 @@ func (l *leecher) end() {
 	l.wg.Wait()
 }
 
-// However many are served, a limit holds from the first second on, and what we ask for ourselves doesn't wait for it.
+// However many are served, a limit holds in whichever ten seconds, and what we ask for ourselves doesn't wait for it.
 func TestPace(t *testing.T) {
-	const seconds = 10
-	for _, limit := range []int{5_000, 100_000, 4_000_000} {
+	const window, windows, ticks = 10, 3, 4 // seconds; ticks of a second
+	for _, limit := range []int{5_000, 20_000, 100_000, 4_000_000} {
 		for _, n := range []int{1, 20} {
 			t.Run(fmt.Sprintf("limit=%d, leechers=%d", limit, n), func(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
 					p := newPacer(limit)
 					var mu sync.Mutex
-					sent := 0
+					var sent [window * windows * ticks]int
 					asked := make(chan int, 2*n)
+					began := time.Now()
 					var all []*leecher
 					for i := range n {
 						l := newLeecher(p)
 						defer l.end()
 						all = append(all, l)
-						go func() {
-							rd := wire.NewReader(l.nc, 1<<20)
-							for {
-								m, err := rd.Next()
-								if err != nil {
-									return
-								}
-								mu.Lock()
-								sent += len(m.Data)
-								mu.Unlock()
-								switch m.ID {
-								case wire.Request:
-									asked <- i
-								case wire.Piece:
-									_, _ = l.nc.Write(wire.Message{ID: wire.Request, Length: 16 << 10}.Append(nil))
-								}
+						l.take(func(bytes int) {
+							mu.Lock()
+							defer mu.Unlock()
+							if at := int(time.Since(began) * ticks / time.Second); at < len(sent) {
+								sent[at] += bytes
 							}
-						}()
+						}, func() { asked <- i })
 					}
-					time.Sleep(seconds * time.Second)
+					time.Sleep(windows * window * time.Second)
 					mu.Lock()
-					got := float64(sent) / seconds / float64(limit)
-					mu.Unlock()
-					if block := 16384. / seconds / float64(limit) * float64(n); got > 1.05 || got < 0.95-block {
-						t.Errorf("%.2f of the limit was sent in %d seconds", got, seconds)
+					for i := range len(sent) - window*ticks + 1 {
+						sum := 0
+						for _, n := range sent[i : i+window*ticks] {
+							sum += n
+						}
+						if got := float64(sum) / window / float64(limit); got > 1.05 || got < 0.95 {
+							t.Errorf("%.3f of the limit was sent in ten seconds that began after %v", got, time.Duration(i)*time.Second/ticks)
+						}
 					}
+					mu.Unlock()
 					for _, l := range all {
 						l.Send(wire.Message{ID: wire.Request, Length: 16 << 10})
 					}
@@ -121,27 +123,90 @@ func TestPace(t *testing.T) {
 	}
 }
 
+// take takes whatever comes and always asks for more.
+func (l *leecher) take(came func(bytes int), asked func()) {
+	more := make(chan struct{}, ReqQ)
+	l.wg.Go(func() {
+		for range more {
+			if _, err := l.nc.Write(wire.Message{ID: wire.Request, Length: 16 << 10}.Append(nil)); err != nil {
+				return
+			}
+		}
+	})
+	l.wg.Go(func() {
+		defer close(more)
+		rd := wire.NewReader(counter{l.nc, came}, 1<<20)
+		for {
+			switch m, err := rd.Next(); {
+			case err != nil:
+				return
+			case m.ID == wire.Request:
+				asked()
+			case m.ID == wire.Piece:
+				more <- struct{}{}
+			}
+		}
+	})
+}
+
+// counter tells of the bytes that it reads.
+type counter struct {
+	io.Reader
+	came func(bytes int)
+}
+
+func (c counter) Read(p []byte) (int, error) {
+	n, err := c.Reader.Read(p)
+	c.came(n)
+	return n, err
+}
+
 // A peer that takes little at a time is served as long as it takes anything.
 func TestSlowLeecher(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := newLeecher(nil)
 		defer l.end()
 		b := make([]byte, 1000)
-		for range 600 {
+		slow := func(every time.Duration) {
+			for at := time.Now(); time.Since(at) < 10*writeTimeout; {
+				if _, err := l.nc.Read(b); err != nil {
+					t.Fatalf("after %d bytes: %v", l.Uploaded(), err)
+				}
+				time.Sleep(every)
+				if l.ended() {
+					t.Fatalf("a peer that takes %d bytes in %v was cut off", len(b), every)
+				}
+				if _, err := l.nc.Write(wire.Message{ID: wire.KeepAlive}.Append(nil)); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		for l.Uploaded() < 16*maxBatch { // it was fast once
 			if _, err := l.nc.Read(b); err != nil {
-				t.Fatalf("after %d bytes: %v", l.Uploaded(), err)
-			}
-			time.Sleep(time.Second)
-			if l.ended() {
-				t.Fatal("the peer was cut off")
-			}
-			if _, err := l.nc.Write(wire.Message{ID: wire.KeepAlive}.Append(nil)); err != nil {
 				t.Fatal(err)
 			}
 		}
-		time.Sleep(3 * writeTimeout)
+		slow(time.Second)
+		slow(writeTimeout * 3 / 4)
+		time.Sleep(writeTimeout + time.Second)
 		if !l.ended() {
 			t.Error("a peer that takes nothing at all is kept")
+		}
+	})
+}
+
+// Under a limit, the time that it keeps blocks back for is not the peer's.
+func TestLimitIsNoDelayOfThePeers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newLeecher(newPacer(20)) // a block in a quarter of an hour
+		defer l.end()
+		blocks := 0
+		l.take(func(n int) { blocks += n }, func() {})
+		for range 10 {
+			time.Sleep(writeTimeout + writeTimeout/2)
+			if _, err := l.nc.Write(wire.Message{ID: wire.KeepAlive}.Append(nil)); err != nil || l.ended() {
+				t.Fatalf("the peer was cut off after %d bytes: %v", blocks, err)
+			}
 		}
 	})
 }

@@ -1,6 +1,8 @@
 package peer
 
 import (
+	"errors"
+	"os"
 	"sync"
 	"time"
 
@@ -12,6 +14,9 @@ const (
 	maxBatch  = maxServed // and to any: more would delay our own requests behind them
 	slowWrite = time.Second
 	keptOut   = 16 << 10 // bytes of a buffer for small messages that an idle connection keeps
+
+	// pause is between two writes of a block that the limit lets through in more time: as one, few would be a burst.
+	pause = time.Second / 4
 )
 
 // served are buffers for blocks on their way out. Few connections serve at a time, so they share them.
@@ -51,9 +56,6 @@ func (c *Conn) write() error {
 			continue
 		}
 		if len(buf) > 0 {
-			if p := c.torrent.Pace; p != nil {
-				p.Charge(len(buf)) // and no wait: it is little, and reads depend on it
-			}
 			if err := c.send(buf); err != nil {
 				return err
 			}
@@ -63,7 +65,7 @@ func (c *Conn) write() error {
 		}
 		if len(todo) > 0 {
 			began := time.Now()
-			if err := c.answer(todo); err != nil {
+			if err := c.answer(todo, q.end, turn); err != nil {
 				return err
 			}
 			q.sent(time.Since(began))
@@ -74,9 +76,10 @@ func (c *Conn) write() error {
 
 // queue is how the peer's requests are worked off.
 type queue struct {
-	batch int       // bytes of blocks in one write
-	paid  int       // bytes charged to the limit and not sent
-	due   time.Time // when what is paid may be sent
+	batch       int       // bytes of blocks in one write
+	paid        int       // bytes reserved and not sent
+	from, until time.Time // when what is paid may be sent
+	end         time.Time // until when what was taken may be
 }
 
 // sent notes how long a batch took to write.
@@ -88,17 +91,19 @@ func (q *queue) sent(took time.Duration) {
 	}
 }
 
-// wait is for how long the limit keeps a block back.
+// wait is for how long the limit keeps a block back: until all of it may be sent, or the first part of one that takes long.
 func (q *queue) wait(size int, p Pacer) time.Duration {
 	if p == nil {
 		return 0
 	}
-	now := time.Now()
 	if short := size - q.paid; short > 0 {
-		q.due = now.Add(p.Spend(short))
+		q.from, q.until = p.Reserve(short)
 		q.paid = size
 	}
-	return q.due.Sub(now)
+	if q.until.Sub(q.from) > pause {
+		return time.Until(q.from)
+	}
+	return time.Until(q.until)
 }
 
 // take moves the next requests to be answered to todo, and says when more may be if the limit keeps one back. What is kept
@@ -112,12 +117,12 @@ func (c *Conn) take(todo []wire.Message, q *queue) (_ []wire.Message, wait time.
 		}
 		cost := wire.PieceHeaderSize + int(r.Length)
 		if r.ID == wire.Extended {
-			cost = wire.MetadataPieceSize
+			cost += wire.MetadataPieceSize
 		}
 		if wait = q.wait(cost, c.torrent.Pace); wait > 0 {
 			break
 		}
-		q.paid = max(q.paid-cost, 0)
+		q.paid, q.end = max(q.paid-cost, 0), q.until
 	}
 	todo = append(todo, c.serve[:n]...)
 	c.serve = append(c.serve[:0], c.serve[n:]...)
@@ -125,7 +130,7 @@ func (c *Conn) take(todo []wire.Message, q *queue) (_ []wire.Message, wait time.
 }
 
 // answer sends the blocks that were asked for.
-func (c *Conn) answer(todo []wire.Message) error {
+func (c *Conn) answer(todo []wire.Message, until time.Time, turn *time.Timer) error {
 	buf := served.Get().(*[]byte)
 	defer served.Put(buf)
 	var sent int64
@@ -133,21 +138,61 @@ func (c *Conn) answer(todo []wire.Message) error {
 	if len(*buf) == 0 {
 		return nil
 	}
-	if err := c.send(*buf); err != nil {
+	if err := c.spread(*buf, until, turn); err != nil {
 		return err
 	}
 	c.uploaded.Add(sent)
 	return nil
 }
 
-// send writes b. The peer has a minute for each block's worth.
-func (c *Conn) send(b []byte) error {
-	limit := writeTimeout * time.Duration(1+len(b)/minBatch)
-	if err := c.nc.SetWriteDeadline(time.Now().Add(limit)); err != nil {
-		return err
+// spread writes blocks evenly until a time, or the rest at once when we have something of our own to say.
+func (c *Conn) spread(b []byte, until time.Time, turn *time.Timer) error {
+	for {
+		part := len(b)
+		if left := time.Until(until); left > pause && !c.waits() {
+			part = max(int(float64(part)*float64(pause)/float64(left)), 1)
+		}
+		if p := c.torrent.Pace; p != nil {
+			p.Reserved(part)
+		}
+		if err := c.send(b[:part]); err != nil {
+			return err
+		}
+		if b = b[part:]; len(b) == 0 {
+			return nil
+		}
+		turn.Reset(pause)
+		for paused := true; paused && !c.waits(); {
+			select {
+			case <-turn.C:
+				paused = false
+			case <-c.wake: // it may be a request of the peer's
+			case <-c.done:
+				return ErrClosed
+			}
+		}
 	}
-	_, err := c.nc.Write(b)
-	return err
+}
+
+// waits reports whether something of our own is to be sent.
+func (c *Conn) waits() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return len(c.out) > 0
+}
+
+// send writes b. It fails when the peer takes nothing for as long as writeTimeout.
+func (c *Conn) send(b []byte) error {
+	for {
+		if err := c.nc.SetWriteDeadline(time.Now().Add(writeTimeout)); err != nil {
+			return err
+		}
+		n, err := c.nc.Write(b)
+		if n == 0 || !errors.Is(err, os.ErrDeadlineExceeded) {
+			return err
+		}
+		b = b[n:]
+	}
 }
 
 // blocks appends the answers to the peer's requests to b and counts the bytes of blocks among them. The bytes are copied,
