@@ -53,5 +53,6 @@ func (s *shelf) onVolume(v *volume, n int) proof.Piece {
 	size := s.size(n)
 	return proof.Piece{
 		Key: key(s, n), Size: size, Hash: s.spec.Hashes[n], Bytes: io.NewSectionReader(v.data, int64(n)*v.pieceLength, size),
+		From: v,
 	}
 }

@@ -64,6 +64,13 @@ func (l *limiter) Reserve(n int) (from, until time.Time) {
 	return until.Add(-time.Duration(float64(n) / float64(l.rate.Limit()) * float64(time.Second))), until
 }
 
+// Return implements peer.Pacer. Those who have reserved already keep their time.
+func (l *limiter) Return(n int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.rate.ReserveN(time.Now(), -n)
+}
+
 // Reserved implements peer.Pacer.
 func (l *limiter) Reserved(n int) {
 	l.mu.Lock()

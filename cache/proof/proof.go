@@ -65,6 +65,7 @@ func (p *page) size() int64 { return overhead + int64(len(p.tags)) }
 
 // hashing is a piece being hashed.
 type hashing struct {
+	from any           // the Piece's
 	done chan struct{} // closed once err is set for good
 	err  error
 }
@@ -75,6 +76,7 @@ type Piece struct {
 	Size  int64
 	Hash  [20]byte // its SHA-1
 	Bytes io.ReaderAt
+	From  any // what Bytes reads, comparable: who reads the same need not look whether a piece is wrong that somebody found so
 }
 
 // New returns an empty book whose tags take at most limit bytes, or what those of one piece take. 16 bytes are for 16 KiB;
@@ -161,17 +163,19 @@ func (b *Book) appendBlocks(dst []byte, p Piece, tags []byte, begin, length int6
 	return out[:n+int(length)], true
 }
 
-// hash hashes a piece, unless somebody does so already, whose result it then waits for. If it did so itself and the piece
-// is right, it appends a range of what it hashed to dst, and done is true.
+// hash hashes a piece, unless somebody does so already, whose result it then waits for; that a piece is wrong it believes only
+// who reads the same. If it did so itself and the piece is right, it appends a range of what it hashed to dst, and done is
+// true.
 func (b *Book) hash(dst []byte, p Piece, begin, length int64) (_ []byte, done bool, err error) {
 	b.mu.Lock()
-	h := b.hashing[p.Key]
-	if h != nil {
+	for h := b.hashing[p.Key]; h != nil; h = b.hashing[p.Key] {
 		b.mu.Unlock()
-		<-h.done
-		return dst, false, h.err
+		if <-h.done; h.err == nil || h.from == p.From {
+			return dst, false, h.err
+		}
+		b.mu.Lock()
 	}
-	h = &hashing{done: make(chan struct{})}
+	h := &hashing{from: p.From, done: make(chan struct{})}
 	b.hashing[p.Key] = h
 	b.mu.Unlock()
 

@@ -11,6 +11,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 )
 
 // file is a piece on a disk that counts what is read of it.
@@ -145,6 +146,34 @@ func TestHashedOnce(t *testing.T) {
 }
 
 // What is remembered stays within the limit, and what was not asked for longest goes first.
+// Who reads something else does not believe that a piece is wrong.
+func TestWrongElsewhere(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := New(1 << 20)
+		right, _ := piece(1, 5*BlockSize)
+		wrong := right
+		stale := &file{data: make([]byte, right.Size), gate: make(chan struct{})}
+		wrong.Bytes, wrong.From = stale, "what was there before"
+		bad, good := make(chan error), make(chan error)
+		for range 3 {
+			go func() { bad <- b.Verify(wrong) }()
+			synctest.Wait()
+		}
+		go func() { good <- b.Verify(right) }()
+		synctest.Wait()
+		close(stale.gate)
+		if err := <-good; err != nil {
+			t.Errorf("who read what is right was told: %v", err)
+		}
+		for range 3 {
+			<-bad
+		}
+		if n := stale.read.Load(); n != right.Size {
+			t.Errorf("%d bytes were read of what is wrong, not %d", n, right.Size)
+		}
+	})
+}
+
 func TestLimit(t *testing.T) {
 	const size = 64 * BlockSize
 	one := (&page{tags: make([]byte, 64*tagSize)}).size()

@@ -36,6 +36,8 @@ type Pacer interface {
 	Reserve(n int) (from, until time.Time)
 	// Reserved says that n bytes are sent now that were charged when they were reserved.
 	Reserved(n int)
+	// Return takes n bytes back that were reserved and will not be sent.
+	Return(n int)
 }
 
 // Torrent is what a connection must know of its torrent and its own side; it is shared by all connections of a torrent

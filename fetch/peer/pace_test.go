@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"slices"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -34,11 +35,17 @@ func (p *pacer) Reserve(n int) (from, until time.Time) {
 
 func (*pacer) Reserved(int) {}
 
-// zeros is a source of zeros.
+func (p *pacer) Return(n int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.ReserveN(time.Now(), -n)
+}
+
+// zeros is a source of zeros that lacks the last piece.
 type zeros struct{}
 
-func (zeros) AppendBlock(dst []byte, _ int, _, length uint32) ([]byte, bool) {
-	return append(dst, make([]byte, length)...), true
+func (zeros) AppendBlock(dst []byte, piece int, _, length uint32) ([]byte, bool) {
+	return append(dst, make([]byte, length)...), piece < pieces-1
 }
 
 // leecher is a connection that serves a peer which always asks for more, and the peer's end of it.
@@ -50,16 +57,17 @@ type leecher struct {
 	wg     sync.WaitGroup
 }
 
-func newLeecher(p Pacer) *leecher {
+// newLeecher lets a peer in that asks for what it is told to ask for, or for much.
+func newLeecher(p Pacer, ask ...wire.Message) *leecher {
 	near, far := net.Pipe()
 	l := &leecher{nc: far, events: make(chan *Batch, 100), done: make(chan struct{})}
 	link := &Torrent{Pieces: pieces, PieceLength: 16 << 10, Length: pieces * 16 << 10, Source: zeros{}, Pace: p, Events: l.events, Done: l.done}
 	l.Conn = newConn(near, link, wire.Handshake{Features: all})
-	for range ReqQ {
-		l.serve = append(l.serve, wire.Message{ID: wire.Request, Length: 16 << 10})
+	if l.serve = ask; ask == nil {
+		l.serve = slices.Repeat([]wire.Message{{ID: wire.Request, Length: 16 << 10}}, ReqQ)
 	}
+	l.unchoked = true // and no word of it, which would hurry a block that is half sent
 	l.Start(nil, &l.wg)
-	l.Unchoke(true)
 	return l
 }
 
@@ -159,6 +167,47 @@ func (c counter) Read(p []byte) (int, error) {
 	n, err := c.Reader.Read(p)
 	c.came(n)
 	return n, err
+}
+
+// first is how long a peer waits for its first block, if it is let in now.
+func first(t *testing.T, p Pacer, ask ...wire.Message) time.Duration {
+	t.Helper()
+	l := newLeecher(p, ask...)
+	defer l.end()
+	at := time.Now()
+	rd := wire.NewReader(l.nc, 1<<20)
+	for {
+		m, err := rd.Next()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if m.ID == wire.Piece {
+			return time.Since(at)
+		}
+	}
+}
+
+// What was reserved for peers that hang up, and for blocks that are refused, is there for others.
+func TestReservationsAreGivenBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const limit = 16 << 10
+		p := newPacer(limit)
+		for range 40 {
+			l := newLeecher(p)
+			synctest.Wait()
+			l.end()
+		}
+		if took := first(t, p); took > 3*time.Second {
+			t.Errorf("after forty peers came and went a block takes %v", took)
+		}
+		var ask []wire.Message
+		for range 60 {
+			ask = append(ask, wire.Message{ID: wire.Request, Index: pieces - 1, Length: 16 << 10})
+		}
+		if took := first(t, p, append(ask, wire.Message{ID: wire.Request, Length: 16 << 10})...); took > 3*time.Second {
+			t.Errorf("after sixty refused ones a block takes %v", took)
+		}
+	})
 }
 
 // A peer that takes little at a time is served as long as it takes anything.

@@ -32,6 +32,7 @@ func (c *Conn) write() error {
 	var buf []byte
 	var todo []wire.Message
 	q := queue{batch: minBatch}
+	defer func() { q.giveBack(c.torrent.Pace) }()
 	for {
 		c.mu.Lock()
 		buf, c.out = c.out, buf[:0]
@@ -65,7 +66,7 @@ func (c *Conn) write() error {
 		}
 		if len(todo) > 0 {
 			began := time.Now()
-			if err := c.answer(todo, q.end, turn); err != nil {
+			if err := c.answer(todo, &q, turn); err != nil {
 				return err
 			}
 			q.sent(time.Since(began))
@@ -77,9 +78,26 @@ func (c *Conn) write() error {
 // queue is how the peer's requests are worked off.
 type queue struct {
 	batch       int       // bytes of blocks in one write
-	paid        int       // bytes reserved and not sent
+	paid        int       // bytes reserved and neither taken nor sent
 	from, until time.Time // when what is paid may be sent
-	end         time.Time // until when what was taken may be
+	taken       int       // bytes reserved for what was taken
+	begin, end  time.Time // when that may be sent
+}
+
+// giveBack gives up what is reserved: there is nothing to send for it.
+func (q *queue) giveBack(p Pacer) {
+	if p != nil && q.paid > 0 {
+		p.Return(q.paid)
+		q.paid = 0
+	}
+}
+
+// refused has the next blocks take what was reserved for n bytes that could not be had.
+func (q *queue) refused(n int, p Pacer) {
+	if n > 0 {
+		q.giveBack(p) // what is due later
+		q.paid, q.from, q.until = n, q.begin, q.end
+	}
 }
 
 // sent notes how long a batch took to write.
@@ -110,6 +128,7 @@ func (q *queue) wait(size int, p Pacer) time.Duration {
 // back stays in the queue: it may be taken back meanwhile. The caller holds mu.
 func (c *Conn) take(todo []wire.Message, q *queue) (_ []wire.Message, wait time.Duration) {
 	n := 0
+	q.taken = 0
 	for size := 0; n < len(c.serve); n++ {
 		r := c.serve[n]
 		if size += int(max(r.Length, wire.MetadataPieceSize)); n > 0 && size > q.batch {
@@ -122,7 +141,16 @@ func (c *Conn) take(todo []wire.Message, q *queue) (_ []wire.Message, wait time.
 		if wait = q.wait(cost, c.torrent.Pace); wait > 0 {
 			break
 		}
-		q.paid, q.end = max(q.paid-cost, 0), q.until
+		if n == 0 {
+			q.begin = q.from
+		}
+		if q.end = q.until; c.torrent.Pace != nil {
+			q.paid -= cost
+			q.taken += cost
+		}
+	}
+	if len(c.serve) == 0 {
+		q.giveBack(c.torrent.Pace)
 	}
 	todo = append(todo, c.serve[:n]...)
 	c.serve = append(c.serve[:0], c.serve[n:]...)
@@ -130,26 +158,27 @@ func (c *Conn) take(todo []wire.Message, q *queue) (_ []wire.Message, wait time.
 }
 
 // answer sends the blocks that were asked for.
-func (c *Conn) answer(todo []wire.Message, until time.Time, turn *time.Timer) error {
+func (c *Conn) answer(todo []wire.Message, q *queue, turn *time.Timer) error {
 	buf := served.Get().(*[]byte)
 	defer served.Put(buf)
 	var sent int64
 	*buf, sent = c.blocks((*buf)[:0], todo)
+	q.refused(q.taken-len(*buf), c.torrent.Pace)
 	if len(*buf) == 0 {
 		return nil
 	}
-	if err := c.spread(*buf, until, turn); err != nil {
+	if err := c.spread(*buf, q, turn); err != nil {
 		return err
 	}
 	c.uploaded.Add(sent)
 	return nil
 }
 
-// spread writes blocks evenly until a time, or the rest at once when we have something of our own to say.
-func (c *Conn) spread(b []byte, until time.Time, turn *time.Timer) error {
+// spread writes blocks evenly until their time ends, or the rest at once when we have something of our own to say.
+func (c *Conn) spread(b []byte, q *queue, turn *time.Timer) error {
 	for {
 		part := len(b)
-		if left := time.Until(until); left > pause && !c.waits() {
+		if left := time.Until(q.end); left > pause && !c.waits() {
 			part = max(int(float64(part)*float64(pause)/float64(left)), 1)
 		}
 		if p := c.torrent.Pace; p != nil {
@@ -168,6 +197,7 @@ func (c *Conn) spread(b []byte, until time.Time, turn *time.Timer) error {
 				paused = false
 			case <-c.wake: // it may be a request of the peer's
 			case <-c.done:
+				q.paid += min(len(b), q.taken)
 				return ErrClosed
 			}
 		}

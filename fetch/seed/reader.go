@@ -23,7 +23,7 @@ type reader struct {
 func (r *reader) check(piece int) proof.Piece {
 	r.piece = piece
 	t := r.store.torrent
-	return proof.Piece{Key: uint64(piece), Size: t.PieceSize(piece), Hash: t.Pieces[piece], Bytes: r}
+	return proof.Piece{Key: uint64(piece), Size: t.PieceSize(piece), Hash: t.Pieces[piece], Bytes: r, From: r.open}
 }
 
 // ReadAt implements io.ReaderAt over the bytes of the piece. Padding is zeros and on no disk.
