@@ -136,6 +136,7 @@ func runCreate(ctx context.Context, path string, flags createFlags, bar *bar) (c
 	for _, tracker := range flags.trackers.urls {
 		opt.Trackers = append(opt.Trackers, []string{tracker})
 	}
+	opt.Noted = func(n metainfo.Notes) { printNotes(bar.screen, n) }
 	b, err := metainfo.Create(ctx, path, opt, bar.show)
 	bar.end()
 	if err != nil {
@@ -145,6 +146,22 @@ func runCreate(ctx context.Context, path string, flags createFlags, bar *bar) (c
 		return made, fmt.Errorf("%s makes no torrent that can be read: %w", shellQuote(path), err)
 	}
 	return made, writeOutput(made.file, b, flags.force)
+}
+
+// printNotes warns of what the torrent may not be.
+func printNotes(w io.Writer, n metainfo.Notes) {
+	const most = 5 // that are named
+	if odd := len(n.OddNames); odd > 0 {
+		var b strings.Builder
+		fmt.Fprintf(&b, "warning: %s not UTF-8 or with control characters, which other clients may change:\n", plural(odd, "name"))
+		for _, name := range n.OddNames[:min(odd, most)] {
+			fmt.Fprintf(&b, "  %s\n", printable(name))
+		}
+		if odd > most {
+			fmt.Fprintf(&b, "  and %d more\n", odd-most)
+		}
+		_, _ = io.WriteString(w, b.String())
+	}
 }
 
 // errExists says that a file is in the way.

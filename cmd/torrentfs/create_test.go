@@ -12,6 +12,8 @@ import (
 	"syscall"
 	"testing"
 
+	"golang.org/x/sys/unix"
+
 	"torrentfs/fetch/metainfo"
 )
 
@@ -193,4 +195,23 @@ func TestCreateOnTerminal(t *testing.T) {
 	if got := shown.String(); !regexp.MustCompile(`(?s)\[[#.]+\] +[\d.]+% .*\r\x1b\[Kwrote [^\x1b]*$`).MatchString(got) {
 		t.Errorf("it shows %q", got)
 	}
+}
+
+// TestCreateOddNames warns of names that others may not keep, and shares them.
+func TestCreateOddNames(t *testing.T) {
+	t.Parallel()
+	folder, out := makeContent(t), filepath.Join(t.TempDir(), "x.torrent")
+	for _, name := range []string{"a\nb", "\xff", "3\t", "4\t", "5\t", "6\t"} {
+		if err := os.WriteFile(filepath.Join(folder, name), []byte("content"), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	got := runProgram(t, "create", folder, "-o", out)
+	if got.code != exitOK || !strings.Contains(got.stderr, "warning: 6 names ") || !strings.Contains(got.stderr, "\n  \\xff\n") ||
+		!strings.HasSuffix(got.stderr, "\n  and 1 more\n") {
+		t.Errorf("%+v", got)
+	}
+	r := startProgram(t, "msg=seeding", append(offline, "seed", out, folder)...)
+	r.signal(unix.SIGINT)
+	r.end()
 }

@@ -16,6 +16,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
 	bencode "github.com/jackpal/bencode-go"
 	"golang.org/x/sync/errgroup"
@@ -29,7 +31,15 @@ type CreateOptions struct {
 	WebSeeds    []string   // BEP 19
 	Private     bool       // BEP 27
 	Comment     string
-	Created     time.Time // zero: left out
+	Created     time.Time   // zero: left out
+	Noted       func(Notes) // unless nil, called once before content is hashed
+}
+
+// Notes are what the user of a new torrent may not expect.
+type Notes struct {
+	// OddNames are paths below the root that are not UTF-8, or have control characters: other clients may give these files
+	// other names.
+	OddNames []string
 }
 
 // bencodeNewTorrent is a .torrent file as Create writes it.
@@ -92,6 +102,9 @@ func Create(ctx context.Context, path string, opt CreateOptions, progress func(d
 	if opt.PieceLength < 1 || opt.PieceLength > MaxPieceLength {
 		return nil, fmt.Errorf("piece length is %d, not between 1 and %d bytes", opt.PieceLength, MaxPieceLength)
 	}
+	if opt.Noted != nil {
+		opt.Noted(notes(sources))
+	}
 	pieces, err := hashPieces(ctx, sources, total, opt.PieceLength, progress)
 	if err != nil {
 		return nil, err
@@ -135,6 +148,15 @@ func findSources(path string) (sources []source, total int64, err error) {
 		total += sources[i].length
 	}
 	return sources, total, nil
+}
+
+func notes(sources []source) (n Notes) {
+	for _, s := range sources {
+		if !utf8.ValidString(s.rel) || strings.ContainsFunc(s.rel, unicode.IsControl) {
+			n.OddNames = append(n.OddNames, s.rel)
+		}
+	}
+	return n
 }
 
 // sortKey gives the order of other clients: capitals count as small letters, but only those of ASCII, and bytes are

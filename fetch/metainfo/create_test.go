@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -249,5 +250,44 @@ func TestCreateAsTransmissionDoes(t *testing.T) {
 				t.Errorf("private %v: info-hash is %v, transmission-create gives %v\n got %.400q\nwant %.400q", private, got.InfoHash, want.InfoHash, got.Info, want.Info)
 			}
 		}
+	}
+}
+
+func TestRawPaths(t *testing.T) {
+	long := strings.Repeat("x", 256)
+	var list strings.Builder
+	for _, path := range [][]string{
+		{"plain"}, {"a\nb"}, {"a\tb"}, {"a_b"}, {"\xff"}, {"..", "c/d"}, {"e/f"}, {"\x00"}, {""}, {long}, {"..", "\x01", "a/b"},
+		{"twice\t"}, {"twice\t"}, {"d", "same"}, {"d", "same"},
+	} {
+		list.WriteString("d6:lengthi1e4:pathl")
+		for _, c := range path {
+			fmt.Fprintf(&list, "%d:%s", len(c), c)
+		}
+		list.WriteString("ee")
+	}
+	tor, err := ParseInfo([]byte("d5:filesl" + list.String() + "e4:name1:r12:piece lengthi16384e6:pieces20:01234567890123456789e"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := []string{
+		"", "r/a\nb", "r/a\tb", "r/a_b", "r/\xff", "", "", "", "", "", "r/__/\x01/a_b",
+		"r/twice\t", "", "", "",
+	}
+	for i, f := range tor.Files {
+		if f.RawPath != want[i] {
+			t.Errorf("the raw path of %q is %q, want %q", f.Path, f.RawPath, want[i])
+		}
+	}
+}
+
+func TestCreateNotesOddNames(t *testing.T) {
+	root := writeTree(t, "r", map[string]int{"plain é": 1, "a\nb": 2, "d\x01/x": 3, "\xff": 4})
+	var got Notes
+	if _, err := Create(t.Context(), root, CreateOptions{Noted: func(n Notes) { got = n }}, nil); err != nil {
+		t.Fatal(err)
+	}
+	if want := []string{"\xff", "a\nb", "d\x01/x"}; !slices.Equal(got.OddNames, want) {
+		t.Errorf("odd names are %q, want %q", got.OddNames, want)
 	}
 }

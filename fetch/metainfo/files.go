@@ -2,6 +2,7 @@ package metainfo
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"math"
@@ -87,7 +88,8 @@ func (t *Torrent) parseList(list value) error {
 			f.path = fmt.Appendf(nil, "l4:.pad%se", appendString(nil, fmt.Append(nil, f.length)))
 		}
 		var err error
-		if path, err = appendPath(append(path[:0], t.Name...), f.path); err != nil {
+		var raw string
+		if path, raw, err = appendPath(append(path[:0], t.Name...), f.path); err != nil {
 			return fmt.Errorf("file %d: %w", len(t.Files)+1, err)
 		}
 		file := File{
@@ -96,10 +98,11 @@ func (t *Torrent) parseList(list value) error {
 			Length:     f.length,
 			Padding:    !f.has('l') && (f.has('p') || legacyPadding(path[len(t.Name):])),
 			Executable: f.has('x'),
+			RawPath:    raw,
 		}
 		if f.has('l') {
 			file.Length = 0 // a link takes no bytes of the torrent, whatever its length says
-			if target, err := appendPath([]byte(t.Name), f.symlinkPath); err == nil {
+			if target, _, err := appendPath([]byte(t.Name), f.symlinkPath); err == nil {
 				links[len(t.Files)] = string(target)
 			}
 		}
@@ -122,22 +125,43 @@ func (t *Torrent) parseList(list value) error {
 	return nil
 }
 
-// appendPath appends the components of a path to dst, each made safe and behind a slash.
-func appendPath(dst []byte, list value) ([]byte, error) {
-	n := 0
+// appendPath appends the components of a path to dst, each made safe and behind a slash. raw is the same path with what can
+// be a name on disk left as it is, or empty if nothing differs.
+func appendPath(dst []byte, list value) (_ []byte, raw string, err error) {
+	n, root, differs := 0, len(dst), false
 	if list != nil {
 		for component := range list.elements() {
 			if n++; n > maxPathDepth {
-				return dst, fmt.Errorf("its path has more than %d components", maxPathDepth)
+				return dst, "", fmt.Errorf("its path has more than %d components", maxPathDepth)
 			}
 			s, _ := component.str() // what is no string has an empty name
+			begin := len(dst) + 1
 			dst = appendName(append(dst, '/'), s)
+			differs = differs || isName(s) && !bytes.Equal(dst[begin:], s)
 		}
 	}
 	if n == 0 {
-		return dst, errors.New("it has no path")
+		return dst, "", errors.New("it has no path")
 	}
-	return dst, nil
+	if differs {
+		raw = rawPath(dst[:root], list)
+	}
+	return dst, raw, nil
+}
+
+// rawPath is the path that appendPath makes, but for the components that can be names on disk as they are.
+func rawPath(root []byte, list value) string {
+	path := bytes.Clone(root)
+	for component := range list.elements() {
+		s, _ := component.str()
+		path = append(path, '/')
+		if isName(s) {
+			path = append(path, s...)
+		} else {
+			path = appendName(path, s)
+		}
+	}
+	return string(path)
 }
 
 // legacyPadding recognises padding made before BEP 47 had an attribute for it, by BitComet and by libtorrent.
@@ -164,11 +188,27 @@ func (t *Torrent) makePathsUnique() {
 			left = append(left, i)
 		}
 	}
+	if len(left) == 0 {
+		return
+	}
+	raw := make(map[string]int, len(t.Files)) // how many files have a path to begin with
+	for _, f := range t.Files {
+		if !f.Padding {
+			raw[f.rawPath()]++
+		}
+	}
 	for _, i := range left {
 		f := &t.Files[i]
+		path := f.rawPath()
 		f.Path = f.Path[:len(f.Path)-len(places[i].base)] + names.rename(places[i])
+		f.RawPath = ""
+		if raw[path] == 1 { // else it is a path that another file has
+			f.RawPath = path
+		}
 	}
 }
+
+func (f *File) rawPath() string { return cmp.Or(f.RawPath, f.Path) }
 
 // resolveLinks puts each symbolic link that leads to a file behind that file, as another name of its bytes,
 // and leaves out the others. A target is given from the root folder (BEP 47).
@@ -200,7 +240,7 @@ func (t *Torrent) resolveLinks(links map[int]string) {
 		kept = append(kept, f)
 		for _, link := range linksTo[i] {
 			alias := f
-			alias.Path = t.Files[link].Path
+			alias.Path, alias.RawPath = t.Files[link].Path, t.Files[link].RawPath
 			kept = append(kept, alias)
 		}
 	}

@@ -1,6 +1,7 @@
 package metainfo
 
 import (
+	"bytes"
 	"fmt"
 	"strings"
 	"unicode"
@@ -34,6 +35,12 @@ func safeName(s string) string {
 		s = cut(stem, maxName-len(ext)) + ext
 	}
 	return s
+}
+
+// isName says whether b can be the name of a file on disk as it is.
+func isName(b []byte) bool {
+	return 0 < len(b) && len(b) <= maxName && bytes.IndexByte(b, '/') < 0 && bytes.IndexByte(b, 0) < 0 &&
+		string(b) != "." && string(b) != ".."
 }
 
 func unsafeRune(r rune) bool { return r == '/' || unicode.IsControl(r) }

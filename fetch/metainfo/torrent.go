@@ -46,4 +46,8 @@ type File struct {
 	Length     int64
 	Padding    bool // BEP 47: never shown, its path is not unique
 	Executable bool // BEP 47 attr x
+	// RawPath is the path with the components that the torrent gives, where they are others than those of Path and a file
+	// system can have them: where the content may lie that the torrent was made of. Empty: the same. As safe as Path, but
+	// for showing: it may have control characters and not be UTF-8.
+	RawPath string
 }

@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"sort"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -72,14 +73,10 @@ func locate(t *metainfo.Torrent, root string) ([]string, error) {
 		if f.Padding {
 			continue
 		}
-		inside[i] = filepath.Join(root, filepath.FromSlash(f.Path))
+		inside[i] = place(f, root, "")
 		itself[i] = root
 		if t.MultiFile {
-			below, err := filepath.Rel(t.Name, filepath.FromSlash(f.Path))
-			if err != nil {
-				return nil, err
-			}
-			itself[i] = filepath.Join(root, below)
+			itself[i] = place(f, root, t.Name)
 		}
 	}
 	errItself := check(t, itself)
@@ -96,22 +93,44 @@ func locate(t *metainfo.Torrent, root string) ([]string, error) {
 	return nil, errItself
 }
 
+// place returns where below root a file is of which the path below a folder of the torrent counts: by the name that it has
+// in the torrent if that is there, or else by the one that clients give it.
+func place(f metainfo.File, root, folder string) string {
+	below := func(path string) string {
+		return filepath.Join(root, filepath.FromSlash(strings.TrimPrefix(path, folder)))
+	}
+	if f.RawPath != "" {
+		if raw := below(f.RawPath); fits(f, raw) == nil {
+			return raw
+		}
+	}
+	return below(f.Path)
+}
+
 // check reports the first file that is not there with the right length.
 func check(t *metainfo.Torrent, paths []string) error {
 	for i, f := range t.Files {
 		if f.Padding {
 			continue
 		}
-		info, err := os.Stat(paths[i])
-		if err != nil {
+		if err := fits(f, paths[i]); err != nil {
 			return err
 		}
-		if !info.Mode().IsRegular() {
-			return fmt.Errorf("%s is not a regular file", paths[i])
-		}
-		if info.Size() != f.Length {
-			return fmt.Errorf("%s has %d bytes, not the %d of the torrent", paths[i], info.Size(), f.Length)
-		}
+	}
+	return nil
+}
+
+// fits reports why what is at path can't be the file.
+func fits(f metainfo.File, path string) error {
+	info, err := os.Stat(path)
+	if err != nil {
+		return err
+	}
+	if !info.Mode().IsRegular() {
+		return fmt.Errorf("%s is not a regular file", path)
+	}
+	if info.Size() != f.Length {
+		return fmt.Errorf("%s has %d bytes, not the %d of the torrent", path, info.Size(), f.Length)
 	}
 	return nil
 }

@@ -427,3 +427,30 @@ func TestOpenErrors(t *testing.T) {
 		})
 	}
 }
+
+// TestOddNames shares a folder with names that no client shows as they are, from where it is and from where torrentfs or
+// another client has put it.
+func TestOddNames(t *testing.T) {
+	folder := filepath.Join(t.TempDir(), "folder")
+	for i, name := range []string{"a\nb", "a\tb", "a_b", "not\xffUTF-8", "d\x01/plain", "plain"} {
+		write(t, filepath.Join(folder, name), random(pieceLength+i))
+	}
+	tor := create(t, folder)
+	want := all(t, open(t, tor, folder))
+	for _, raw := range []bool{true, false} {
+		moved := t.TempDir()
+		for _, f := range tor.Files {
+			path := f.Path
+			if raw && f.RawPath != "" {
+				path = f.RawPath
+			}
+			if !filepath.IsLocal(path) {
+				t.Errorf("path %q", path)
+			}
+			write(t, filepath.Join(moved, path), want[f.Offset:f.Offset+f.Length])
+		}
+		if got := all(t, open(t, tor, moved)); !bytes.Equal(got, want) {
+			t.Errorf("raw %v: the pieces are not the files", raw)
+		}
+	}
+}
