@@ -95,7 +95,8 @@ func runSeed(ctx context.Context, arg, path string, flags seedFlags, logs *logFl
 		return errors.Join(err, client.Close())
 	}
 	store.Watch(torrent.Lost)
-	s := &seeding{name: src.torrent.Name, store: store, client: client, torrent: torrent, log: log}
+	go store.Recheck(ends.soft)
+	s := &seeding{name: src.torrent.Name, pieces: src.torrent.NumPieces(), store: store, client: client, torrent: torrent, log: log}
 	log.Info("seeding", "name", s.name, "info_hash", src.torrent.InfoHash, "listen", client.Addr())
 	if screen.live() {
 		log.Info("Ctrl-C ends it")
@@ -115,8 +116,8 @@ func openSeed(ctx context.Context, t *metainfo.Torrent, path string, bar *bar) (
 		return nil, err
 	}
 	if wrong := t.NumPieces() - good; wrong > 0 {
-		return nil, fmt.Errorf("%s: %d of %s can't be read or differ from the torrent %s; nothing is shared",
-			shellQuote(path), wrong, plural(t.NumPieces(), "piece"), printable(t.Name))
+		return nil, fmt.Errorf("%s: %d of %s can't be read or differ from the torrent %s; nothing is shared; the first: %w",
+			shellQuote(path), wrong, plural(t.NumPieces(), "piece"), printable(t.Name), store.Fault())
 	}
 	return store, nil
 }
@@ -124,6 +125,7 @@ func openSeed(ctx context.Context, t *metainfo.Torrent, path string, bar *bar) (
 // seeding is a torrent being shared from its files.
 type seeding struct {
 	name    string
+	pieces  int // in all
 	store   *seed.Store
 	client  *fetch.Client
 	torrent *fetch.Torrent
@@ -139,9 +141,14 @@ func (s *seeding) serve(ends endings, screen *screen) error {
 		select {
 		case <-tick.C:
 			stats := s.torrent.Stats()
-			screen.setLine(func(width int) string { return s.render(stats, width) })
-			if now := s.store.Good(); now < good {
-				s.log.Warn("the files have changed: pieces of them are no longer right, and not given to anybody", "pieces", good-now)
+			screen.setLine(func(width int) string { return s.render(stats, s.store.Good(), width) })
+			switch now := s.store.Good(); {
+			case now < good:
+				s.log.Warn("pieces can't be read or differ from the torrent by now, and are not given to anybody",
+					"pieces", good-now, "first", s.store.Fault())
+				good = now
+			case now > good:
+				s.log.Info("pieces are right again", "pieces", now-good)
 				good = now
 			}
 			continue
@@ -173,10 +180,14 @@ func (s *seeding) close(ctx context.Context) error {
 	}
 }
 
-// render returns the status line in at most width columns.
-func (s *seeding) render(stats fetch.Stats, width int) string {
+// render returns the status line, with good pieces being right, in at most width columns.
+func (s *seeding) render(stats fetch.Stats, good, width int) string {
+	what := "seeding"
+	if good < s.pieces {
+		what += fmt.Sprintf(" %d of %s", good, plural(s.pieces, "piece"))
+	}
 	return cut(strings.Join([]string{
-		"seeding", plural(stats.Connected, "peer"), "up " + formatRate(stats.UpRate),
+		what, plural(stats.Connected, "peer"), "up " + formatRate(stats.UpRate),
 		"total " + humanize.IBytes(uint64(stats.Uploaded)), printable(s.name),
 	}, "  "), width)
 }

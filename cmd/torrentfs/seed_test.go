@@ -56,6 +56,16 @@ func TestSeedRefuses(t *testing.T) {
 		t.Fatal(err)
 	}
 	refused(folder, "1 of 23 pieces can't be read or differ")
+	refused(folder, folder+"/a.bin differs from the torrent\n")
+	if os.Geteuid() != 0 { // who may read everything
+		if err := f.Chmod(0); err != nil {
+			t.Fatal(err)
+		}
+		refused(folder, "a.bin: permission denied\n")
+		if err := f.Chmod(0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
 	if err := f.Truncate(5); err != nil {
 		t.Fatal(err)
 	}
@@ -63,13 +73,16 @@ func TestSeedRefuses(t *testing.T) {
 }
 
 func TestRenderSeeding(t *testing.T) {
-	s := &seeding{name: "film\x1b.mkv"}
+	s := &seeding{name: "film\x1b.mkv", pieces: 7}
 	var stats fetch.Stats
 	stats.Connected, stats.UpRate, stats.Uploaded = 1, 2e6, 3<<20
-	if got, want := s.render(stats, 100), `seeding  1 peer  up 2.0 MB/s  total 3.0 MiB  film\x1b.mkv`; got != want {
+	if got, want := s.render(stats, 7, 100), `seeding  1 peer  up 2.0 MB/s  total 3.0 MiB  film\x1b.mkv`; got != want {
 		t.Errorf("got %q, want %q", got, want)
 	}
-	if got := s.render(stats, 12); got != "seeding  1 p" {
+	if got, want := s.render(stats, 6, 100), `seeding 6 of 7 pieces  1 peer  up 2.0 MB/s  total 3.0 MiB  film\x1b.mkv`; got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+	if got := s.render(stats, 7, 12); got != "seeding  1 p" {
 		t.Errorf("got %q", got)
 	}
 }

@@ -6,11 +6,16 @@
 package seed
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"fmt"
+	"hash/maphash"
+	"maps"
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"sort"
 	"strings"
 	"sync"
@@ -18,6 +23,7 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
+	"golang.org/x/sys/unix"
 
 	"torrentfs/cache/proof"
 	"torrentfs/fetch/metainfo"
@@ -27,8 +33,9 @@ const (
 	// maxProofs bounds, in bytes, what is remembered in order to check single blocks; 16 MiB do for 16 GiB of pieces.
 	maxProofs = 16 << 20
 	// pause is for how long a piece that was wrong is not looked at again, whoever asks for it: each look costs reading all
-	// of it.
-	pause = time.Minute
+	// of it. Recheck rests for as long, or for restShare of the time that its last round took.
+	pause     = time.Minute
+	restShare = 9
 )
 
 // Store is a swarm.Store over complete files. Its methods may be called concurrently. It needs no closing: a while
@@ -44,9 +51,17 @@ type Store struct {
 	proofs *proof.Book
 	idle   idle
 
-	mu       sync.Mutex        // guards what follows
-	wrong    map[int]time.Time // pieces that were wrong, and when that was seen last
+	mu       sync.Mutex    // guards what follows
+	wrong    map[int]fault // by piece
 	watchers []func(piece int)
+}
+
+// fault is what was wrong with a piece when it was last looked at.
+type fault struct {
+	at  time.Time
+	err error // proof.ErrWrong, or that of reading
+	// state is that of the piece's files before Recheck looked at it; zero if it has not yet.
+	state uint64
 }
 
 // Open returns a store over the content of t at root, which is either the content itself (the file of a
@@ -58,7 +73,7 @@ func Open(t *metainfo.Torrent, root string) (*Store, error) {
 		return nil, err
 	}
 	return &Store{
-		torrent: t, paths: paths, has: make([]atomic.Bool, t.NumPieces()), proofs: proof.New(maxProofs), wrong: make(map[int]time.Time),
+		torrent: t, paths: paths, has: make([]atomic.Bool, t.NumPieces()), proofs: proof.New(maxProofs), wrong: make(map[int]fault),
 	}, nil
 }
 
@@ -157,7 +172,7 @@ func (s *Store) Verify(ctx context.Context, progress func(done, total int64)) (g
 				if err := ctx.Err(); err != nil {
 					return err
 				}
-				s.set(piece, s.proofs.Verify(r.check(piece)) == nil)
+				s.set(piece, s.proofs.Verify(r.check(piece)))
 				mu.Lock()
 				done += s.torrent.PieceSize(piece)
 				if progress != nil {
@@ -195,14 +210,14 @@ func (s *Store) AppendBlock(dst []byte, piece int, begin, length uint32) (_ []by
 	if r != nil {
 		if out, err := s.proofs.Append(dst, r.check(piece), int64(begin), int64(length)); err == nil {
 			s.idle.put(r)
-			s.set(piece, true)
+			s.set(piece, nil)
 			return out, true
 		}
 		r.close()
 	}
 	r = &reader{store: s}
 	out, err := s.proofs.Append(dst, r.check(piece), int64(begin), int64(length))
-	s.set(piece, err == nil)
+	s.set(piece, err)
 	if err != nil {
 		r.close()
 		return dst, false
@@ -220,7 +235,7 @@ func (s *Store) Load(piece int) (data []byte, release func(), ok bool) {
 	r := reader{store: s}
 	defer r.close()
 	data, err := s.proofs.Append(make([]byte, 0, s.torrent.PieceSize(piece)), r.check(piece), 0, s.torrent.PieceSize(piece))
-	s.set(piece, err == nil)
+	s.set(piece, err)
 	return data, func() {}, err == nil
 }
 
@@ -240,12 +255,13 @@ func (s *Store) pausing(piece int) bool {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	at, wrong := s.wrong[piece]
-	return wrong && time.Since(at) < pause
+	f, wrong := s.wrong[piece]
+	return wrong && time.Since(f.at) < pause
 }
 
-// set records whether a piece is right.
-func (s *Store) set(piece int, right bool) {
+// set records that a piece is right, or why it is not.
+func (s *Store) set(piece int, err error) {
+	right := err == nil
 	if right && s.Has(piece) { // as nearly always
 		return
 	}
@@ -254,7 +270,7 @@ func (s *Store) set(piece int, right bool) {
 	var tell []func(int)
 	switch {
 	case !right:
-		s.wrong[piece] = time.Now()
+		s.wrong[piece] = fault{at: time.Now(), err: err, state: s.wrong[piece].state}
 		if was {
 			s.good.Add(-1)
 			tell = s.watchers
@@ -266,6 +282,105 @@ func (s *Store) set(piece int, right bool) {
 	s.mu.Unlock()
 	for _, lost := range tell {
 		lost(piece)
+	}
+}
+
+// Recheck looks once a minute at the pieces that were wrong, so that those that were mended are claimed again, until ctx ends.
+// A piece is not read again as long as its files are what they were; unless they could not be read, which costs little.
+func (s *Store) Recheck(ctx context.Context) {
+	rest := pause
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(rest):
+		}
+		began := time.Now()
+		s.recheck(ctx)
+		rest = max(pause, restShare*time.Since(began))
+	}
+}
+
+// recheck is a round of Recheck.
+func (s *Store) recheck(ctx context.Context) {
+	s.mu.Lock()
+	pieces := slices.Sorted(maps.Keys(s.wrong))
+	s.mu.Unlock()
+	for _, piece := range pieces {
+		state := s.state(piece) // before it is read: what comes later is a change
+		s.mu.Lock()
+		f, wrong := s.wrong[piece]
+		skip := !wrong || f.state == state && errors.Is(f.err, proof.ErrWrong)
+		if !skip {
+			f.state = state
+			s.wrong[piece] = f
+		}
+		s.mu.Unlock()
+		switch {
+		case ctx.Err() != nil:
+			return
+		case !skip:
+			r := reader{store: s} // a new one, of the file that is there now
+			s.set(piece, s.proofs.Verify(r.check(piece)))
+			r.close()
+		}
+	}
+}
+
+// stateSeed is the seed of state, so that nobody can make files that it takes for each other.
+var stateSeed = maphash.MakeSeed()
+
+// state returns what changes with the files of a piece, as far as that can be told without reading them. It is never zero.
+func (s *Store) state(piece int) uint64 {
+	var files []any
+	s.parts(int64(piece)*s.torrent.PieceLength, s.torrent.PieceSize(piece), func(file int, _, _ int64) bool {
+		var st unix.Stat_t
+		if s.torrent.Files[file].Padding || unix.Stat(s.paths[file], &st) != nil {
+			return true
+		}
+		files = append(files, st.Dev, st.Ino, st.Size, st.Mtim, st.Ctim)
+		return true
+	})
+	return maphash.String(stateSeed, fmt.Sprint(files...)) | 1
+}
+
+// Fault says what is wrong with the first piece that is not right, naming the file; nil if all are. A piece that was not
+// looked at yet has no fault.
+func (s *Store) Fault() error {
+	s.mu.Lock()
+	first, f := -1, fault{}
+	for piece, each := range s.wrong {
+		if first < 0 || piece < first {
+			first, f = piece, each
+		}
+	}
+	s.mu.Unlock()
+	if first < 0 {
+		return nil
+	}
+	if !errors.Is(f.err, proof.ErrWrong) {
+		return f.err
+	}
+	var names []string
+	var err error
+	s.parts(int64(first)*s.torrent.PieceLength, s.torrent.PieceSize(first), func(file int, _, _ int64) bool {
+		if !s.torrent.Files[file].Padding {
+			err = cmp.Or(err, fits(s.torrent.Files[file], s.paths[file]))
+			names = append(names, s.paths[file])
+		}
+		return true
+	})
+	switch n := len(names); {
+	case err != nil:
+		return err
+	case n == 0:
+		return fmt.Errorf("piece %d, which is padding, is not of zeros in the torrent", first)
+	case n == 1:
+		return fmt.Errorf("%s differs from the torrent", names[0])
+	case n == 2:
+		return fmt.Errorf("%s or %s differs from the torrent", names[0], names[1])
+	default:
+		return fmt.Errorf("%s or one of the %d files after it differs from the torrent", names[0], n-1)
 	}
 }
 

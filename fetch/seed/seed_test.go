@@ -454,3 +454,76 @@ func TestOddNames(t *testing.T) {
 		}
 	}
 }
+
+// A piece that was mended is claimed again though nobody asks for it, and one that was not is not read again and again.
+func TestRecheck(t *testing.T) {
+	folder, tor, _ := share(t)
+	path := filepath.Join(folder, "a.bin")
+	synctest.Test(t, func(t *testing.T) {
+		s := open(t, tor, folder)
+		if _, err := s.Verify(t.Context(), nil); err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		go s.Recheck(ctx)
+		tick := 0
+		touch := func() { // however coarse the clock of the file system is
+			t.Helper()
+			tick++
+			if err := os.Chtimes(path, time.Time{}, time.Unix(int64(tick), 0)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		good := func(want int, err string) {
+			t.Helper()
+			time.Sleep(pause + time.Second)
+			synctest.Wait()
+			if s.Good() != want {
+				t.Errorf("%d pieces are right, want %d", s.Good(), want)
+			}
+			if got := s.Fault(); got == nil && err != "" || got != nil && (err == "" || !strings.Contains(got.Error(), err)) {
+				t.Errorf("fault %v, want %q", got, err)
+			}
+		}
+		looked := func() time.Time {
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			return s.wrong[0].at
+		}
+		all := tor.NumPieces()
+		good(all, "")
+		damage(t, path, 5)
+		touch()
+		s.AppendBlock(nil, 0, 0, 1)
+		good(all-1, "a.bin differs from the torrent")
+		at := looked()
+		good(all-1, "a.bin differs from the torrent")
+		if looked() != at {
+			t.Error("it is read again though nothing has changed")
+		}
+		damage(t, path, 5)
+		touch()
+		good(all, "")
+
+		if err := os.Rename(path, path+".gone"); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(3 * idleFor) // what is open is still there
+		s.AppendBlock(nil, 0, 0, 1)
+		good(all-1, "a.bin: no such file")
+		if err := os.Rename(path+".gone", path); err != nil {
+			t.Fatal(err)
+		}
+		good(all, "")
+
+		last := all - 1 // of several files
+		damage(t, filepath.Join(folder, "z.bin"), 5)
+		s.AppendBlock(nil, last, 0, 1)
+		good(all-1, "z.bin differs from the torrent")
+		if err := os.Truncate(filepath.Join(folder, "z.bin"), 7); err != nil {
+			t.Fatal(err)
+		}
+		good(all-1, "z.bin has 7 bytes, not the 100 of the torrent")
+	})
+}
