@@ -65,6 +65,8 @@ type source struct {
 	path   string // on disk
 	offset int64  // in the torrent, bytes
 	length int64
+	// modified is when the file was changed last, in nanoseconds, as length was looked up.
+	modified int64
 }
 
 // Create makes a .torrent file of the file or folder at path and returns its bytes. Pieces are hashed on all
@@ -109,7 +111,24 @@ func Create(ctx context.Context, path string, opt CreateOptions, progress func(d
 	if err != nil {
 		return nil, err
 	}
+	if err := checkUnchanged(sources); err != nil {
+		return nil, err
+	}
 	return encode(opt, sources, pieces)
+}
+
+// checkUnchanged reports a file that is not what it was before it was hashed: its hashes may be of anything.
+func checkUnchanged(sources []source) error {
+	for _, s := range sources {
+		info, err := os.Stat(s.path)
+		if err != nil {
+			return err
+		}
+		if info.Size() != s.length || info.ModTime().UnixNano() != s.modified {
+			return fmt.Errorf("%s was changed while it was hashed", s.path)
+		}
+	}
+	return nil
 }
 
 // findSources lists the regular files at path in the order of the torrent.
@@ -134,7 +153,7 @@ func findSources(path string) (sources []source, total int64, err error) {
 		if rel == "." {
 			rel = ""
 		}
-		sources = append(sources, source{rel: filepath.ToSlash(rel), path: p, length: info.Size()})
+		sources = append(sources, source{rel: filepath.ToSlash(rel), path: p, length: info.Size(), modified: info.ModTime().UnixNano()})
 		return nil
 	})
 	if err != nil {

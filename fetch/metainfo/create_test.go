@@ -291,3 +291,23 @@ func TestCreateNotesOddNames(t *testing.T) {
 		t.Errorf("odd names are %q, want %q", got.OddNames, want)
 	}
 }
+
+func TestCreateOfAFileThatChanges(t *testing.T) {
+	for what, change := range map[string]func(path string) error{
+		"grows":        func(path string) error { return os.Truncate(path, 100_001) },
+		"shrinks":      func(path string) error { return os.Truncate(path, 99_999) },
+		"is written":   func(path string) error { return os.Chtimes(path, time.Time{}, time.Unix(1, 0)) },
+		"is taken off": os.Remove,
+	} {
+		root := writeTree(t, "r", map[string]int{"a": 100_000, "b": 5})
+		path := filepath.Join(root, "a")
+		_, err := Create(t.Context(), root, CreateOptions{Noted: func(Notes) {
+			if err := change(path); err != nil {
+				t.Error(err)
+			}
+		}}, nil)
+		if err == nil || !strings.Contains(err.Error(), path) {
+			t.Errorf("a file that %s: %v", what, err)
+		}
+	}
+}
