@@ -70,8 +70,9 @@ func newCreate() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "create [flags] PATH",
 		Short: "Make a torrent of a file or folder",
-		Long: `Create makes a .torrent file of the file or folder at PATH, hashing it on all processors. Special
-files and links to folders are left out. 'torrentfs seed FILE PATH' then shares it.`,
+		Long: `Create makes a .torrent file of the file or folder at PATH, hashing it on all processors. Links to
+files are followed; links to folders and special files are left out, and it says how many.
+'torrentfs seed FILE PATH' then shares it.`,
 		Example: `  torrentfs create ~/data -o data.torrent
   torrentfs create --tracker http://tracker.example/announce --private ~/data
   torrentfs create --json ~/data | jq -r .info_hash`,
@@ -150,6 +151,18 @@ func runCreate(ctx context.Context, path string, flags createFlags, bar *bar) (c
 
 // printNotes warns of what the torrent may not be.
 func printNotes(w io.Writer, n metainfo.Notes) {
+	var left []string
+	for _, c := range []struct {
+		n           int
+		what, where string
+	}{{n.FolderLinks, "link", " to folders"}, {n.DeadLinks, "link", " to nothing"}, {n.Specials, "special file", ""}} {
+		if c.n > 0 {
+			left = append(left, plural(c.n, c.what)+c.where)
+		}
+	}
+	if left != nil {
+		_, _ = fmt.Fprintf(w, "left out: %s\n", strings.Join(left, ", "))
+	}
 	const most = 5 // that are named
 	if odd := len(n.OddNames); odd > 0 {
 		var b strings.Builder

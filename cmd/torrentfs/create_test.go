@@ -206,8 +206,11 @@ func TestCreateOddNames(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	if err := os.Symlink(".", filepath.Join(folder, "link")); err != nil {
+		t.Fatal(err)
+	}
 	got := runProgram(t, "create", folder, "-o", out)
-	if got.code != exitOK || !strings.Contains(got.stderr, "warning: 6 names ") || !strings.Contains(got.stderr, "\n  \\xff\n") ||
+	if got.code != exitOK || !strings.HasPrefix(got.stderr, "left out: 1 link to folders\nwarning: 6 names ") || !strings.Contains(got.stderr, "\n  \\xff\n") ||
 		!strings.HasSuffix(got.stderr, "\n  and 1 more\n") {
 		t.Errorf("%+v", got)
 	}

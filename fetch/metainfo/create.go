@@ -15,6 +15,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 	"unicode"
 	"unicode/utf8"
@@ -40,6 +41,11 @@ type Notes struct {
 	// OddNames are paths below the root that are not UTF-8, or have control characters: other clients may give these files
 	// other names.
 	OddNames []string
+
+	// What was left out.
+	FolderLinks int // symbolic links to folders
+	DeadLinks   int // and to nothing, or in a circle
+	Specials    int // what is neither file nor folder, such as a socket
 }
 
 // bencodeNewTorrent is a .torrent file as Create writes it.
@@ -76,7 +82,8 @@ type source struct {
 // transmission-create 3.00 does, so the same content, name, piece length and private flag give the same
 // info-hash; unless there are empty or hidden files, which it leaves out. Letters outside of ASCII come before
 // all others, as where it was built for x86.
-// Symbolic links to files are followed, links to folders and special files are left out.
+// Symbolic links to files are followed. Links to folders, which transmission-create follows, links to nothing and special
+// files are left out, of which opt.Noted is told.
 func Create(ctx context.Context, path string, opt CreateOptions, progress func(done, total int64)) ([]byte, error) {
 	path, err := filepath.Abs(path)
 	if err != nil {
@@ -85,7 +92,7 @@ func Create(ctx context.Context, path string, opt CreateOptions, progress func(d
 	if path, err = filepath.EvalSymlinks(path); err != nil {
 		return nil, err
 	}
-	sources, total, err := findSources(path)
+	sources, total, notes, err := findSources(path)
 	if err != nil {
 		return nil, err
 	}
@@ -105,7 +112,7 @@ func Create(ctx context.Context, path string, opt CreateOptions, progress func(d
 		return nil, fmt.Errorf("piece length is %d, not between 1 and %d bytes", opt.PieceLength, MaxPieceLength)
 	}
 	if opt.Noted != nil {
-		opt.Noted(notes(sources))
+		opt.Noted(notes)
 	}
 	pieces, err := hashPieces(ctx, sources, total, opt.PieceLength, progress)
 	if err != nil {
@@ -132,18 +139,23 @@ func checkUnchanged(sources []source) error {
 }
 
 // findSources lists the regular files at path in the order of the torrent.
-func findSources(path string) (sources []source, total int64, err error) {
+func findSources(path string) (sources []source, total int64, notes Notes, err error) {
 	err = filepath.WalkDir(path, func(p string, d fs.DirEntry, err error) error {
 		if err != nil || d.IsDir() {
 			return err
 		}
 		info, err := os.Stat(p)
 		switch {
-		case errors.Is(err, fs.ErrNotExist) && p != path: // a dangling link
+		case d.Type()&fs.ModeSymlink != 0 && (errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) || errors.Is(err, syscall.ELOOP)):
+			notes.DeadLinks++
 			return nil
 		case err != nil:
 			return err
+		case info.IsDir():
+			notes.FolderLinks++
+			return nil
 		case !info.Mode().IsRegular():
+			notes.Specials++
 			return nil
 		}
 		rel, err := filepath.Rel(path, p)
@@ -157,25 +169,19 @@ func findSources(path string) (sources []source, total int64, err error) {
 		return nil
 	})
 	if err != nil {
-		return nil, 0, err
+		return nil, 0, Notes{}, err
 	}
 	slices.SortFunc(sources, func(a, b source) int {
 		return cmp.Or(strings.Compare(sortKey(a.rel), sortKey(b.rel)), strings.Compare(a.rel, b.rel))
 	})
-	for i := range sources {
+	for i, s := range sources {
 		sources[i].offset = total
-		total += sources[i].length
-	}
-	return sources, total, nil
-}
-
-func notes(sources []source) (n Notes) {
-	for _, s := range sources {
+		total += s.length
 		if !utf8.ValidString(s.rel) || strings.ContainsFunc(s.rel, unicode.IsControl) {
-			n.OddNames = append(n.OddNames, s.rel)
+			notes.OddNames = append(notes.OddNames, s.rel)
 		}
 	}
-	return n
+	return sources, total, notes, nil
 }
 
 // sortKey gives the order of other clients: capitals count as small letters, but only those of ASCII, and bytes are

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"syscall"
@@ -158,7 +159,7 @@ func TestCreateErrors(t *testing.T) {
 
 func TestCreateFollowsLinksToFiles(t *testing.T) {
 	root := writeTree(t, "r", map[string]int{"a": 10, "d/b": 20})
-	for link, target := range map[string]string{"file": "a", "folder": "d", "dangling": "nothing", "loop": "."} {
+	for link, target := range map[string]string{"file": "a", "folder": "d", "dangling": "nothing", "loop": ".", "itself": "itself", "below a file": "a/b"} {
 		if err := os.Symlink(target, filepath.Join(root, link)); err != nil {
 			t.Fatal(err)
 		}
@@ -171,9 +172,13 @@ func TestCreateFollowsLinksToFiles(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, path := range []string{root, itself} {
-		b, err := Create(t.Context(), path, CreateOptions{}, nil)
+		var got Notes
+		b, err := Create(t.Context(), path, CreateOptions{Noted: func(n Notes) { got = n }}, nil)
 		if err != nil {
 			t.Fatal(err)
+		}
+		if want := (Notes{FolderLinks: 2, DeadLinks: 3, Specials: 1}); !reflect.DeepEqual(got, want) {
+			t.Errorf("notes %+v, want %+v", got, want)
 		}
 		if tor, err := Parse(b); err != nil || files(tor) != "r/a:0+10 r/d/b:10+20 r/file:30+10" {
 			t.Error(files(tor), err)
