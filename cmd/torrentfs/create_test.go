@@ -72,7 +72,7 @@ func TestCreate(t *testing.T) {
 	if made, err = metainfo.Load(out); err != nil || made.Name != "My data" || made.Private {
 		t.Errorf("--force has not replaced it: %v", err)
 	}
-	if want := regexp.MustCompile(`^wrote \S+: My data, 361 KiB in \d+ pieces of 16KiB\nmagnet:\?xt=urn:btih:` + made.InfoHash.String() + `&dn=My\+data\n$`); !want.MatchString(got.stdout) {
+	if want := regexp.MustCompile(`^wrote \S+: My data, 361 KiB in \d+ pieces of 16KiB\nmagnet:\?xt=urn:btih:` + made.InfoHash.String() + `&dn=My%20data\n$`); !want.MatchString(got.stdout) {
 		t.Errorf("it tells %q", got.stdout)
 	}
 	if left, _ := os.ReadDir(filepath.Dir(out)); len(left) != 1 {

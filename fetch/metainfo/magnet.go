@@ -138,7 +138,8 @@ func (m Magnet) String() string {
 	b.WriteString("magnet:?xt=urn:btih:" + m.InfoHash.String())
 	write := func(key string, values ...string) {
 		for _, v := range values {
-			b.WriteString("&" + key + "=" + url.QueryEscape(v))
+			// Not every client takes a plus for a space.
+			b.WriteString("&" + key + "=" + strings.ReplaceAll(url.QueryEscape(v), "+", "%20"))
 		}
 	}
 	if m.Name != "" {

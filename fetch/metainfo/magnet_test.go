@@ -220,3 +220,12 @@ func TestParseHash(t *testing.T) {
 		}
 	}
 }
+
+// Clients that split a link without knowing of forms would show a plus as it is.
+func TestMagnetWritesNoPlus(t *testing.T) {
+	m := Magnet{Name: "a b+c", Trackers: []string{"http://t.example/a?b=c d+e"}, WebSeeds: []string{"http://w.example/a b+c/"}}
+	const want = "&dn=a%20b%2Bc&tr=http%3A%2F%2Ft.example%2Fa%3Fb%3Dc%20d%2Be&ws=http%3A%2F%2Fw.example%2Fa%20b%2Bc%2F"
+	if got := m.String(); !strings.HasSuffix(got, want) {
+		t.Errorf("got %s, want %s", got, want)
+	}
+}
