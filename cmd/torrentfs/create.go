@@ -49,16 +49,23 @@ func (f *createFlags) register(flags *pflag.FlagSet) {
 	flags.BoolVar(&f.asJSON, "json", false, "print JSON")
 }
 
-// minPieceLength is the size in bytes of the smallest pieces that clients like: one block.
-const minPieceLength = 16 << 10
+const (
+	// minPieceLength is the size in bytes of the smallest pieces that clients like: one block.
+	minPieceLength = 16 << 10
+	// maxPieceLength is that of the largest that libtorrent takes. A torrent of larger ones is opened, but not made.
+	maxPieceLength = 256 << 20
+)
 
 // check refuses what makes no sense.
 func (f *createFlags) check(cmd *cobra.Command) error {
 	n := int64(f.pieceLength)
 	switch {
-	case n != 0 && (n < minPieceLength || n > metainfo.MaxPieceLength || n&(n-1) != 0):
-		return usagef(cmd, "--piece-size: %s is not a power of two from %s to %s",
-			byteCount(n), formatSize(minPieceLength), formatSize(metainfo.MaxPieceLength))
+	case n&(n-1) != 0:
+		return usagef(cmd, "--piece-size: %s bytes are not a power of two, as 16KiB or 1MiB is", humanize.Comma(n))
+	case n != 0 && n < minPieceLength:
+		return usagef(cmd, "--piece-size: %s is less than %s, the least that other clients like", formatSize(n), formatSize(minPieceLength))
+	case n > maxPieceLength:
+		return usagef(cmd, "--piece-size: %s is more than %s, the most that other clients can use", formatSize(n), formatSize(maxPieceLength))
 	case f.private && len(f.trackers.urls) == 0:
 		return usagef(cmd, "--private needs a --tracker: nobody else may be asked for peers")
 	}

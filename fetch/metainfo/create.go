@@ -76,7 +76,7 @@ type source struct {
 }
 
 // Create makes a .torrent file of the file or folder at path and returns its bytes. Pieces are hashed on all
-// cores; progress, when not nil, is called with the number of bytes hashed, never by two goroutines at once.
+// cores; progress, when not nil, is called with the number of bytes read, never by two goroutines at once.
 //
 // A folder's files are ordered by path without regard to case, and the info dictionary is written the way
 // transmission-create 3.00 does, so the same content, name, piece length and private flag give the same
@@ -217,10 +217,19 @@ func hashPieces(ctx context.Context, sources []source, total, pieceLength int64,
 	hashes := make([]byte, numPieces*sha1.Size)
 	var mu sync.Mutex
 	var next, done int64
+	read := func(n int) {
+		if progress == nil {
+			return
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		done += int64(n)
+		progress(done, total)
+	}
 	g, ctx := errgroup.WithContext(ctx)
 	for range min(int64(runtime.GOMAXPROCS(0)), numPieces) {
 		g.Go(func() error {
-			r := sourceReader{ctx: ctx, sources: sources}
+			r := sourceReader{ctx: ctx, sources: sources, read: read}
 			defer r.close()
 			h, buf := sha1.New(), make([]byte, 256<<10)
 			for {
@@ -239,11 +248,6 @@ func hashPieces(ctx context.Context, sources []source, total, pieceLength int64,
 					return err
 				}
 				h.Sum(hashes[piece*sha1.Size : piece*sha1.Size : (piece+1)*sha1.Size])
-				mu.Lock()
-				if done += n; progress != nil {
-					progress(done, total)
-				}
-				mu.Unlock()
 			}
 		})
 	}
@@ -257,6 +261,7 @@ func hashPieces(ctx context.Context, sources []source, total, pieceLength int64,
 type sourceReader struct {
 	ctx     context.Context
 	sources []source
+	read    func(n int) // called with how many bytes were read
 	off     int64
 	open    *os.File
 	index   int // of the open file
@@ -287,6 +292,9 @@ func (r *sourceReader) Read(p []byte) (int, error) {
 		err = nil
 	}
 	r.off += int64(n)
+	if err == nil {
+		r.read(n)
+	}
 	return n, err
 }
 

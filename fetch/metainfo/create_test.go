@@ -316,3 +316,14 @@ func TestCreateOfAFileThatChanges(t *testing.T) {
 		}
 	}
 }
+
+func TestCreateShowsProgressWithinPieces(t *testing.T) {
+	root := writeTree(t, "r", map[string]int{"a": 3 << 20})
+	calls := 0
+	if _, err := Create(t.Context(), root, CreateOptions{PieceLength: 4 << 20}, func(_, _ int64) { calls++ }); err != nil {
+		t.Fatal(err)
+	}
+	if calls < 3 {
+		t.Errorf("progress of one long piece was told %d times", calls)
+	}
+}
