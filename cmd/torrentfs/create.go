@@ -2,12 +2,14 @@ package main
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
+	"math/rand/v2"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -24,7 +26,7 @@ import (
 
 // createFlags are the flags of create.
 type createFlags struct {
-	output      string // "": after the torrent's name, in the working directory
+	output      string // "": after the torrent's name, in the working directory; "-": standard output
 	name        string // "": the last component of PATH
 	pieceLength sizeValue
 	trackers    urlValue
@@ -38,7 +40,7 @@ type createFlags struct {
 func (f *createFlags) register(flags *pflag.FlagSet) {
 	f.trackers.schemes = []string{"http", "https", "udp"}
 	f.webSeeds.schemes = []string{"http", "https"}
-	flags.StringVarP(&f.output, "output", "o", "", "write the torrent to `FILE` (default NAME.torrent, here)")
+	flags.StringVarP(&f.output, "output", "o", "", "write the torrent to `FILE`, - for standard output (default NAME.torrent, here)")
 	flags.StringVar(&f.name, "name", "", "call the file or folder `NAME` (default as PATH)")
 	flags.Var(&f.pieceLength, "piece-size", "make pieces of `SIZE`, a power of two; 0 is one that fits the content")
 	flags.Var(&f.trackers, "tracker", "announce to the tracker at `URL`; may be repeated, tried in this order")
@@ -92,11 +94,14 @@ files are followed; links to folders and special files are left out, and it says
 			ends := catchSignals(cmd.Context())
 			defer ends.stop()
 			screen := newScreen(cmd.ErrOrStderr())
-			made, err := runCreate(ends.soft, args[0], flags, newBar(screen))
+			made, err := runCreate(ends.soft, args[0], flags, newBar(screen), cmd.OutOrStdout())
 			if err != nil {
 				return err
 			}
 			out := bufio.NewWriter(cmd.OutOrStdout())
+			if made.file == stdout {
+				out.Reset(cmd.ErrOrStderr())
+			}
 			print := printCreated
 			if flags.asJSON {
 				print = printCreatedJSON
@@ -111,6 +116,9 @@ files are followed; links to folders and special files are left out, and it says
 	return cmd
 }
 
+// stdout is the name of a file that means standard output.
+const stdout = "-"
+
 // created is a new torrent and the file that it was written to.
 type created struct {
 	*metainfo.Torrent
@@ -118,23 +126,27 @@ type created struct {
 }
 
 // runCreate makes a torrent of what is at path.
-func runCreate(ctx context.Context, path string, flags createFlags, bar *bar) (created, error) {
+func runCreate(ctx context.Context, path string, flags createFlags, bar *bar, out io.Writer) (created, error) {
 	made := created{file: flags.output}
+	path, err := resolve(path)
+	if err != nil {
+		return made, err
+	}
+	name := cmp.Or(flags.name, filepath.Base(path)) // of what a link leads to
 	if made.file == "" {
-		abs, err := absolute(path)
+		made.file = filepath.Base(name) + ".torrent"
+	}
+	write := func(b []byte) error { _, err := out.Write(b); return err }
+	if made.file != stdout {
+		o, err := openOutput(made.file, path, flags.force) // before the work, not after it
 		if err != nil {
 			return made, err
 		}
-		made.file = filepath.Base(abs) + ".torrent"
-		if flags.name != "" {
-			made.file = filepath.Base(flags.name) + ".torrent"
-		}
-	}
-	if err := checkOutput(made.file, path, flags.force); err != nil { // before the work, not after it
-		return made, err
+		defer o.discard()
+		write = o.commit
 	}
 	opt := metainfo.CreateOptions{
-		Name:        flags.name,
+		Name:        name,
 		PieceLength: int64(flags.pieceLength),
 		WebSeeds:    flags.webSeeds.urls,
 		Private:     flags.private,
@@ -153,7 +165,16 @@ func runCreate(ctx context.Context, path string, flags createFlags, bar *bar) (c
 	if made.Torrent, err = metainfo.Parse(b); err != nil {
 		return made, fmt.Errorf("%s makes no torrent that can be read: %w", shellQuote(path), err)
 	}
-	return made, writeOutput(made.file, b, flags.force)
+	return made, write(b)
+}
+
+// resolve returns an absolute path without symbolic links.
+func resolve(path string) (string, error) {
+	path, err := absolute(path)
+	if err != nil {
+		return "", err
+	}
+	return filepath.EvalSymlinks(path)
 }
 
 // printNotes warns of what the torrent may not be.
@@ -189,65 +210,79 @@ func errExists(file string) error {
 	return fmt.Errorf("%s is there already; --force replaces it", shellQuote(file))
 }
 
-// checkOutput refuses a file that can't be written, or that would become part of what the torrent describes.
-func checkOutput(file, path string, force bool) error {
-	switch info, err := os.Stat(file); {
-	case err == nil && info.IsDir():
-		return fmt.Errorf("%s is a directory; name a file in it", shellQuote(file))
-	case err == nil && !info.Mode().IsRegular():
-		return fmt.Errorf("%s is no ordinary file", shellQuote(file))
-	case err == nil && !force:
-		return errExists(file)
-	}
-	dir, err := filepath.EvalSymlinks(filepath.Dir(file))
-	if err != nil {
-		return err
-	}
-	if dir, err = absolute(dir); err != nil {
-		return err
-	}
-	if path, err = filepath.EvalSymlinks(path); err != nil {
-		return err
-	}
-	if path, err = absolute(path); err != nil {
-		return err
-	}
-	below, err := filepath.Rel(path, filepath.Join(dir, filepath.Base(file)))
-	if err == nil && below != ".." && !strings.HasPrefix(below, "../") {
-		return fmt.Errorf("%s would lie in what it describes; name another place: -o FILE", shellQuote(file))
-	}
-	return nil
+// output is a file that is written at once: who looks sees the whole of it or nothing.
+type output struct {
+	file  string // where a link leads to
+	given string // as the user has named it
+	force bool
+	part  *os.File
 }
 
-// writeOutput writes the torrent at once: who looks sees the whole of it or nothing.
-func writeOutput(file string, b []byte, force bool) error {
-	part := fmt.Sprintf("%s.%d%s", file, os.Getpid(), partExt)
-	f, err := os.OpenFile(part, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o666)
-	if err != nil {
+// openOutput opens a file for writing. It refuses one that can't be written, or that would become part of what the torrent
+// of path, which has no links in it, describes.
+func openOutput(file, path string, force bool) (*output, error) {
+	o := &output{given: file, force: force}
+	switch info, err := os.Stat(file); {
+	case err == nil && info.IsDir():
+		return nil, fmt.Errorf("%s is a directory; name a file in it", shellQuote(file))
+	case err == nil && !info.Mode().IsRegular():
+		return nil, fmt.Errorf("%s is no ordinary file", shellQuote(file))
+	case err != nil && !errors.Is(err, fs.ErrNotExist):
+		return nil, err
+	case err == nil && force: // not the link
+		if o.file, err = resolve(file); err != nil {
+			return nil, err
+		}
+	default:
+		if _, err := os.Lstat(file); err == nil && !force {
+			return nil, errExists(file)
+		}
+		dir, err := resolve(filepath.Dir(file))
+		if err != nil {
+			return nil, err
+		}
+		o.file = filepath.Join(dir, filepath.Base(file))
+	}
+	below, err := filepath.Rel(path, o.file)
+	if err == nil && below != ".." && !strings.HasPrefix(below, "../") {
+		return nil, fmt.Errorf("%s would lie in what it describes; name another place: -o FILE", shellQuote(file))
+	}
+	part := filepath.Join(filepath.Dir(o.file), fmt.Sprintf(".torrentfs-%08x%s", rand.Uint32(), partExt)) // however long the name is
+	o.part, err = os.OpenFile(part, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o666)
+	return o, err
+}
+
+// commit writes the file.
+func (o *output) commit(b []byte) error {
+	_, err := o.part.Write(b)
+	if err = errors.Join(err, o.part.Close()); err != nil {
 		return err
 	}
-	defer os.Remove(part)
-	_, err = f.Write(b)
-	if err = errors.Join(err, f.Close()); err != nil {
-		return err
-	}
-	if !force { // a link replaces nothing
-		if err := os.Link(part, file); err == nil {
+	if !o.force { // a link replaces nothing
+		if err := os.Link(o.part.Name(), o.file); err == nil {
 			return nil
 		} else if errors.Is(err, fs.ErrExist) {
-			return errExists(file)
+			return errExists(o.given)
 		} // else a file system without links
 	}
-	return os.Rename(part, file)
+	return os.Rename(o.part.Name(), o.file)
+}
+
+// discard takes away what was not committed.
+func (o *output) discard() {
+	_ = o.part.Close()
+	_ = os.Remove(o.part.Name())
 }
 
 // createdJSON is the output of `create --json`. Sizes are in bytes.
 type createdJSON struct {
+	File        string `json:"file"` // as the user has named it; "-" for standard output
 	Name        string `json:"name"`
 	InfoHash    string `json:"info_hash"`
 	PieceLength int64  `json:"piece_length"`
 	Pieces      int    `json:"pieces"`
 	TotalSize   int64  `json:"total_size"`
+	Magnet      string `json:"magnet"`
 }
 
 func printCreatedJSON(w io.Writer, made created) error {
@@ -255,13 +290,18 @@ func printCreatedJSON(w io.Writer, made created) error {
 	enc.SetEscapeHTML(false)
 	enc.SetIndent("", "  ")
 	return enc.Encode(createdJSON{
-		Name: made.Name, InfoHash: made.InfoHash.String(),
+		File: made.file, Name: made.Name, InfoHash: made.InfoHash.String(),
 		PieceLength: made.PieceLength, Pieces: made.NumPieces(), TotalSize: made.Length,
+		Magnet: made.magnet(),
 	})
 }
 
 func printCreated(w io.Writer, made created) error {
-	_, err := fmt.Fprintf(w, "wrote %s: %s, %s in %s of %s\n%s\n", shellQuote(made.file), printable(made.Name),
+	file := shellQuote(made.file)
+	if made.file == stdout {
+		file = "to standard output"
+	}
+	_, err := fmt.Fprintf(w, "wrote %s: %s, %s in %s of %s\n%s\n", file, printable(made.Name),
 		humanize.IBytes(uint64(made.Length)), plural(made.NumPieces(), "piece"), formatSize(made.PieceLength), made.magnet())
 	return err
 }

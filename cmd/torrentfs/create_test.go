@@ -49,8 +49,11 @@ func TestCreate(t *testing.T) {
 	if err := json.Unmarshal([]byte(got.stdout), &told); err != nil {
 		t.Fatal(err)
 	}
-	if want := (createdJSON{"data", made.InfoHash.String(), 32 << 10, 12, 370_008}); told != want {
+	if want := (createdJSON{out, "data", made.InfoHash.String(), 32 << 10, 12, 370_008, told.Magnet}); told != want {
 		t.Errorf("it tells %+v, want %+v", told, want)
+	}
+	if m, err := metainfo.ParseMagnet(told.Magnet); err != nil || m.InfoHash != made.InfoHash || m.Name != "data" {
+		t.Errorf("the link %s: %v", told.Magnet, err)
 	}
 	if made.Name != "data" || made.Comment != "two words" || !made.Private || made.Created.IsZero() ||
 		!slices.EqualFunc(made.Trackers, [][]string{{"http://a.example/announce"}, {"udp://b.example:80"}}, slices.Equal[[]string]) ||
@@ -84,8 +87,12 @@ func TestCreate(t *testing.T) {
 func TestCreateNames(t *testing.T) {
 	t.Parallel()
 	folder, dir := makeContent(t), t.TempDir()
+	link := filepath.Join(t.TempDir(), "link")
+	if err := os.Symlink(folder, link); err != nil {
+		t.Fatal(err)
+	}
 	for want, args := range map[string][]string{
-		"My data.torrent": {folder}, "a.bin.torrent": {folder + "/a.bin"}, "other.torrent": {"--name", "other", folder},
+		"My data.torrent": {link}, "a.bin.torrent": {folder + "/a.bin"}, "other.torrent": {"--name", "other", folder},
 	} {
 		cmd := command(append([]string{"create"}, args...)...)
 		cmd.Dir = dir
@@ -117,6 +124,7 @@ func TestCreateRefuses(t *testing.T) {
 		{"/dev/null", folder, "no ordinary file"},
 		{folder + "-nowhere/x.torrent", folder, "no such file"},
 		{folder + ".torrent", folder + "-nowhere", "no such file"},
+		{folder + strings.Repeat("x", 256), folder, "file name too long"},
 	} {
 		got := runProgram(t, "create", test.path, "--force", "-o", test.out)
 		if got.code != exitFailure || !strings.Contains(got.stderr, test.says) {
@@ -217,4 +225,42 @@ func TestCreateOddNames(t *testing.T) {
 	r := startProgram(t, "msg=seeding", append(offline, "seed", out, folder)...)
 	r.signal(unix.SIGINT)
 	r.end()
+}
+
+// TestCreateOutputs writes to a long name, to what a link leads to, and to standard output.
+func TestCreateOutputs(t *testing.T) {
+	t.Parallel()
+	folder, dir := makeContent(t), t.TempDir()
+	long := filepath.Join(dir, strings.Repeat("x", 255))
+	if got := runProgram(t, "create", folder, "-o", long); got.code != exitOK {
+		t.Errorf("%+v", got)
+	}
+	link := filepath.Join(dir, "link")
+	if err := os.Symlink(long, link); err != nil {
+		t.Fatal(err)
+	}
+	if got := runProgram(t, "create", folder, "-o", link, "--name", "other", "--force"); got.code != exitOK {
+		t.Errorf("%+v", got)
+	}
+	if made, err := metainfo.Load(long); err != nil || made.Name != "other" {
+		t.Errorf("a link is replaced, not what it leads to: %v", err)
+	}
+	got := runProgram(t, "create", folder, "-o", "-")
+	if made, err := metainfo.Parse([]byte(got.stdout)); err != nil || made.Name != "My data" || got.code != exitOK ||
+		!strings.HasPrefix(got.stderr, "wrote to standard output: My data, ") {
+		t.Errorf("%v %+v", err, got)
+	}
+	if left, err := os.ReadDir(dir); err != nil || len(left) != 2 {
+		t.Errorf("left are %v %v", left, err)
+	}
+}
+
+// TestCreateFailsLate leaves nothing behind.
+func TestCreateFailsLate(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	got := runProgram(t, "create", t.TempDir(), "-o", filepath.Join(dir, "x"))
+	if left, err := os.ReadDir(dir); err != nil || len(left) != 0 || got.code != exitFailure {
+		t.Errorf("left are %v %v of %+v", left, err, got)
+	}
 }

@@ -97,7 +97,11 @@ func runSeed(ctx context.Context, arg, path string, flags seedFlags, logs *logFl
 	store.Watch(torrent.Lost)
 	go store.Recheck(ends.soft)
 	s := &seeding{name: src.torrent.Name, pieces: src.torrent.NumPieces(), store: store, client: client, torrent: torrent, log: log}
-	log.Info("seeding", "name", s.name, "info_hash", src.torrent.InfoHash, "listen", client.Addr())
+	listen := "nowhere" // as behind a proxy
+	if addr := client.Addr(); addr != nil {
+		listen = addr.String()
+	}
+	log.Info("seeding", "name", s.name, "info_hash", src.torrent.InfoHash, "listen", listen)
 	if screen.live() {
 		log.Info("Ctrl-C ends it")
 	}
