@@ -3,6 +3,7 @@ package metainfo
 import (
 	"crypto/sha1"
 	"encoding/json"
+	"io/fs"
 	"math"
 	"reflect"
 	"regexp"
@@ -89,6 +90,10 @@ func checkPaths(t *testing.T, tor *Torrent) {
 		}
 		if components[0] != tor.Name || (len(components) > 1) != tor.MultiFile {
 			t.Errorf("%q is not below %q", f.Path, tor.Name)
+		}
+		if f.RawPath != "" && !f.Padding && (f.RawPath == f.Path || !strings.HasPrefix(f.RawPath, tor.Name+"/") ||
+			!fs.ValidPath(strings.ToValidUTF8(f.RawPath, "?")) || strings.Contains(f.RawPath, "\x00")) {
+			t.Errorf("%q is the raw path of %q", f.RawPath, f.Path)
 		}
 		if f.Padding {
 			continue
