@@ -9,9 +9,9 @@ import (
 	"golang.org/x/time/rate"
 )
 
-// burstsPerSecond says how much of a limit may be made up for: what was not used in the time that one burst takes, since
-// the process had to wait for a processor or a peer for its next request.
-const burstsPerSecond = 20
+// burstsPerSecond says how much of a limit may be made up for, a fortieth of ten seconds' worth: what was not used in the time
+// that one burst takes, since the process had to wait for a processor, a peer for its next request, or TCP for a window.
+const burstsPerSecond = 4
 
 // A connection reads as much at a time as a limit lets through in a 256th of a second, and no fewer bytes than minRead: so
 // dozens that begin at once read little too much, and who has little to say waits behind the others for a moment only.

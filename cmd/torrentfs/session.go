@@ -95,7 +95,8 @@ func (s *session) start(sources []source) (err error) {
 	config.Upload = !s.flags.noUpload
 	config.DownloadLimit = int64(s.flags.downloadLimit)
 	config.InFlight = min(maxInFlight, memory/2/int64(len(sources)))
-	config.ReadAhead = min(int64(s.flags.readAhead), memory/2) // or a reader's own read-ahead evicts itself
+	readAhead := min(int64(s.flags.readAhead), memory/2) // or a reader's own read-ahead evicts itself
+	config.ReadAhead = readAhead / int64(len(sources))
 	if s.client, err = fetch.New(config); err != nil {
 		return err
 	}
@@ -103,7 +104,7 @@ func (s *session) start(sources []source) (err error) {
 	// Before any torrent is added: a mountpoint that won't do is nothing that trackers need hear of.
 	if s.tree, err = fs.Mount(s.dir, fs.Options{
 		ReadTimeout:   time.Duration(s.flags.readTimeout),
-		ReadAhead:     config.ReadAhead,
+		ReadAhead:     readAhead,
 		AllowOther:    s.flags.allowOther,
 		AllowNonEmpty: s.flags.allowNonEmpty,
 		Logger:        s.log,

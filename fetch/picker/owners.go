@@ -15,6 +15,11 @@ func (p *Picker) Owners(index int) (n int) {
 	return n
 }
 
+// Serving reports whether any peer serves us now.
+func (p *Picker) Serving() bool {
+	return slices.ContainsFunc(p.peers, func(x *peer) bool { return !x.choked || len(x.fast) > 0 })
+}
+
 // Served reports whether a peer that has a piece serves us now.
 func (p *Picker) Served(index int) bool {
 	return slices.ContainsFunc(p.peers, func(x *peer) bool { return x.serves(index) })

@@ -206,18 +206,21 @@ func (l *loop) turn(waiting []*member) {
 func (l *loop) slots() int {
 	now := l.choker.slots
 	var rates []float64 // bytes a second
-	most := mostSlots
+	untried, sum := 0, 0.0
 	for _, m := range l.members.all {
 		switch {
 		case !m.unchoked || !m.theyWant:
 		case l.untried(m):
-			most = now
-			rates = append(rates, math.Inf(1))
+			untried++
 		default:
 			rates = append(rates, m.trade.rate)
+			sum += m.trade.rate
 		}
 	}
-	return min(slotsFor(now, rates), most)
+	if untried >= max(len(rates), 1) {
+		return now // too little is known
+	}
+	return slotsFor(now, slices.Concat(rates, slices.Repeat([]float64{sum / float64(len(rates))}, untried)))
 }
 
 // slotsFor is how many slots there are to be in the place of now, from the rates at which those served take.

@@ -367,3 +367,32 @@ func TestManyConnectionsFromOneNetwork(t *testing.T) {
 		})
 	}
 }
+
+// Of those who are served some want nothing for a moment again and again, and others get their places. There come to be as many
+// as the line carries all the same.
+func TestSlotsGrowWhilePeersComeAndGo(t *testing.T) {
+	l, guests := ballroom(t, 60)
+	for _, m := range guests {
+		l.admit(m)
+	}
+	for range 30 {
+		l.now += rechokeEvery / 2
+		if i := slices.IndexFunc(guests, func(m *member) bool { return m.unchoked && m.theyWant }); i >= 0 {
+			m := guests[i]
+			m.theyWant = false
+			l.fillSlots()
+			m.theyWant = true
+			l.admit(m)
+		}
+		l.now -= rechokeEvery / 2
+		for _, m := range guests {
+			if m.unchoked {
+				m.trade.taken -= 10 * mebibyte // as if it had taken a mebibyte a second
+			}
+		}
+		l.rounds(1, guests, func(int) int64 { return 0 })
+	}
+	if n := len(unchoked(guests)); n != len(guests) {
+		t.Errorf("%d of %d peers are served, and the line carries all", n, len(guests))
+	}
+}

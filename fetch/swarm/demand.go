@@ -18,7 +18,8 @@ type demand struct {
 	idle    []*target // targets without a build, the most urgent last once sorted
 	sorted  bool
 	orphans []*target     // those whose piece no peer has
-	reachAt time.Duration // when to look again at readers that are stuck; 0: there were none
+	reachAt time.Duration // when to look again for readers that are stuck
+	stuck   bool          // there were some
 }
 
 // target is a piece that somebody wants and that is not in the store.

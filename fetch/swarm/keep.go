@@ -28,7 +28,8 @@ type keeper struct {
 	on       bool
 	disk     persistent // nil: not that kind of store
 	listed   []bool     // by piece: in order, or under way
-	order    []int      // pieces in the order in which they are looked at, drawn by chance: a swarm wants its members to differ
+	order    []int      // pieces to be looked at, drawn by chance: a swarm wants its members to differ
+	next     int        // where in order to look next
 	reviewed int        // the piece to review next
 	underWay int64      // bytes
 }
@@ -76,42 +77,51 @@ func (l *loop) resumed() (piece int, ok bool) {
 			continue
 		}
 		if at := slices.Index(k.order, t.index); at >= 0 {
-			k.order = slices.Delete(k.order, at, at+1)
+			k.remove(at)
 			return t.index, true
 		}
 	}
 	return 0, false
 }
 
-// rarest takes from some of the listed pieces that are served the one that the fewest peers have.
+// rarest takes from some of the listed pieces that are served the one that the fewest peers have. It looks at others each time.
 func (l *loop) rarest() (piece int, ok bool) {
-	k := &l.keeper
+	k, p := &l.keeper, l.members.picker
+	if !p.Serving() {
+		return 0, false
+	}
 	fewest, at := 0, 0
-	kept := k.order[:0]
-	for i, candidate := range k.order {
-		if len(kept) == keepSample {
-			kept = append(kept, k.order[i:]...)
-			break
-		}
+	for range min(keepSample, len(k.order)) {
+		i := k.next % len(k.order)
+		candidate := k.order[i]
 		if l.store.Has(candidate) {
 			k.listed[candidate] = false
+			if k.remove(i); at == len(k.order) {
+				at = i // where the last one went
+			}
+			if len(k.order) == 0 {
+				break
+			}
 			continue
 		}
-		if l.members.picker.Served(candidate) {
-			if n := l.members.picker.Owners(candidate); !ok || n < fewest {
-				piece, fewest, at, ok = candidate, n, len(kept), true
+		k.next = i + 1
+		if p.Served(candidate) {
+			if n := p.Owners(candidate); !ok || n < fewest {
+				piece, fewest, at, ok = candidate, n, i, true
 			}
 		}
-		kept = append(kept, candidate)
 	}
-	k.order = kept
-	switch {
-	case ok:
-		k.order = slices.Delete(kept, at, at+1)
-	case len(kept) > keepSample: // none of these can be had now: look at others the next time
-		k.order = slices.Concat(kept[keepSample:], kept[:keepSample])
+	if ok {
+		k.remove(at)
 	}
 	return piece, ok
+}
+
+// remove takes a piece out of the order, which is of no meaning: the last one takes its place.
+func (k *keeper) remove(at int) {
+	last := len(k.order) - 1
+	k.order[at] = k.order[last]
+	k.order = k.order[:last]
 }
 
 // keptPiece notes that a piece fetched in the background has come.

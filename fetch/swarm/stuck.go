@@ -39,35 +39,39 @@ func (c cursor) moved(lo, hi, reach int) cursor {
 	return next
 }
 
-// reach wants more for readers that are stuck. It returns when to look again, 0 if none is.
-func (l *loop) reach() (wake time.Duration) {
+// reach wants more for readers that are stuck, and reports whether it did. What peers have to do must be as of now.
+func (l *loop) reach() (more bool) {
 	d := &l.demand
-	if len(d.cursors) == 0 || l.now < d.reachAt {
+	if l.now < d.reachAt {
+		return false
+	}
+	d.reachAt, d.stuck = l.now+reachEvery, false
+	lag := int(kernelLag/l.cfg.Torrent.PieceLength) + 1
+	for _, t := range d.targets {
+		if t.class != picker.Blocked || l.now-t.deadline < stuckFor {
+			continue
+		}
+		for _, c := range d.cursors {
+			if t.index >= c.lo-lag && t.index < c.hi { // it is the reader's whose window that is
+				d.stuck = true
+				more = l.further(c) || more
+			}
+		}
+	}
+	return more
+}
+
+// reachAgain is when to look again for readers that are stuck; 0: there is none.
+func (d *demand) reachAgain() time.Duration {
+	if d.stuck {
 		return d.reachAt
 	}
-	d.reachAt = 0
-	for _, c := range d.cursors {
-		if l.stuck(c) {
-			l.further(c)
-			d.reachAt = l.now + reachEvery
-		}
-	}
-	return d.reachAt
+	return 0
 }
 
-// stuck reports whether the reader that the window belongs to has waited long for one piece.
-func (l *loop) stuck(c cursor) bool {
-	lo := c.lo - int(kernelLag/l.cfg.Torrent.PieceLength) - 1
-	for _, t := range l.demand.targets {
-		if t.class == picker.Blocked && t.index >= lo && t.index < c.hi && l.now-t.deadline >= stuckFor {
-			return true
-		}
-	}
-	return false
-}
-
-// further wants the nearest pieces beyond the window of what peers have that serve us and have nothing else to do.
-func (l *loop) further(c cursor) {
+// further wants the nearest pieces beyond the window of what peers have that serve us and have nothing else to do, each once: a
+// store that has let go of one would do so again. It reports whether there were any.
+func (l *loop) further(c cursor) (more bool) {
 	d := &l.demand
 	held := 0
 	for _, o := range d.cursors {
@@ -76,14 +80,16 @@ func (l *loop) further(c cursor) {
 	length := l.cfg.Torrent.PieceLength
 	end := min(c.lo+l.reachable(), l.cfg.Torrent.NumPieces())
 	for i, left := c.hi, int64(reachStep); i < end && left > 0 && held < l.reachable(); i++ {
-		if d.targets[i] != nil || l.store.Has(i) || !l.members.picker.Spare(i, l.now) {
+		if c.far[i] || d.targets[i] != nil || l.store.Has(i) || !l.members.picker.Spare(i, l.now) {
 			continue
 		}
 		l.target(i).urge(l, picker.Speculative, l.now+due(int64(i-c.lo)*length, assumedRate))
 		c.far[i] = true
 		held++
 		left -= length
+		more = true
 	}
+	return more
 }
 
 // reachable is how many pieces ahead of a reader may be wanted.

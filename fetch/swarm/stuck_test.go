@@ -108,10 +108,44 @@ func TestStuckReaderLeaves(t *testing.T) {
 		}
 		r.Ahead(1, 0, 0, 0)
 		time.Sleep(10 * time.Second)
+		r.call(func(l *loop) {
+			if at := l.demand.reachAgain(); at != 0 {
+				t.Errorf("the loop is to look again after %v, and nobody reads", at)
+			}
+		})
 		n := giver.Blocks()
 		time.Sleep(30 * time.Second)
 		if more := giver.Blocks() - n; more > 0 {
 			t.Errorf("%d more blocks came after the reader had left", more)
+		}
+	})
+}
+
+// What the cache lets go of beyond the window of a stuck reader is not fetched again while it is stuck.
+func TestStuckReaderFetchesOnce(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		content := fetchtest.NewContent(128*mebibyte, mebibyte)
+		r := newRig(t, content, setup{ahead: 16 * mebibyte, cache: 32 * mebibyte, inFlight: 8 * mebibyte})
+		conduct, relent := miser()
+		defer relent()
+		r.join(fast, conduct)
+		giver := r.peer(fast, honest)
+		giver.Lacks(upTo(0, 8)...)
+		r.AddPeers("test", []netip.AddrPort{giver.Addr()})
+		r.Ahead(1, 0, 4*mebibyte, 0)
+		ctx, cancel := context.WithTimeout(t.Context(), 50*time.Second)
+		defer cancel()
+		gaveUp := make(chan error)
+		go func() { gaveUp <- r.ReadAt(ctx, make([]byte, mebibyte), 0) }()
+		for i := range 80 { // somebody else fills the cache
+			time.Sleep(500 * time.Millisecond)
+			r.piece(40 + i)
+		}
+		if err := <-gaveUp; err == nil {
+			t.Fatal("the peer that chokes has served")
+		}
+		if got, want := r.delivered(giver), slices.Concat(upTo(8, 16), upTo(40, 120)); !slices.Equal(got, want) {
+			t.Errorf("pieces %v were fetched, not %v", got, want)
 		}
 	})
 }

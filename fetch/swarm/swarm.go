@@ -256,9 +256,13 @@ func (l *loop) run() {
 		l.tell()
 		l.takeAhead()
 		l.keep()
-		look := l.reach()
 		l.activate()
-		if wake := soonest(look, soonest(l.request(), l.sayClaims())); wake > 0 {
+		wake := l.request()
+		if l.reach() {
+			l.activate()
+			wake = l.request()
+		}
+		if wake = soonest(soonest(wake, l.demand.reachAgain()), l.sayClaims()); wake > 0 {
 			timer.Reset(max(wake-l.now, time.Millisecond))
 		} else {
 			timer.Stop()
