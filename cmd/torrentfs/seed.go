@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/dustin/go-humanize"
@@ -95,8 +96,8 @@ func runSeed(ctx context.Context, arg, path string, flags seedFlags, logs *logFl
 		return errors.Join(err, client.Close())
 	}
 	store.Watch(torrent.Lost)
-	go store.Recheck(ends.soft)
 	s := &seeding{name: src.torrent.Name, pieces: src.torrent.NumPieces(), store: store, client: client, torrent: torrent, log: log}
+	s.rechecks.Go(func() { store.Recheck(ends.soft) })
 	listen := "nowhere" // as behind a proxy
 	if addr := client.Addr(); addr != nil {
 		listen = addr.String()
@@ -133,7 +134,9 @@ type seeding struct {
 	store   *seed.Store
 	client  *fetch.Client
 	torrent *fetch.Torrent
-	log     *slog.Logger
+
+	rechecks sync.WaitGroup // ends with the signal that ends serve
+	log      *slog.Logger
 }
 
 // serve shows how it goes until a signal comes, and ends it then.
@@ -175,7 +178,11 @@ func (s *seeding) close(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, closing)
 	defer cancel()
 	done := make(chan error, 1)
-	go func() { done <- s.client.Close() }()
+	go func() {
+		err := s.client.Close()
+		s.rechecks.Wait()
+		done <- err
+	}()
 	select {
 	case err := <-done:
 		return err

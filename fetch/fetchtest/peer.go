@@ -273,7 +273,7 @@ func (s *Session) Having() wire.Message {
 	all := true
 	for i := range n {
 		if s.Has(i) {
-			bits[i/8] |= 0x80 >> (i % 8)
+			wire.SetBit(bits, i, true)
 		} else {
 			all = false
 		}

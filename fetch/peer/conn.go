@@ -157,7 +157,7 @@ func (c *Conn) Start(have []byte, wg *sync.WaitGroup) {
 		b = haves(have, c.torrent.Pieces)
 	case have == nil && c.features.Fast:
 		b = wire.Message{ID: wire.HaveNone}.Append(b)
-	case have != nil && c.features.Fast && full(have, c.torrent.Pieces):
+	case have != nil && c.features.Fast && wire.Full(have, c.torrent.Pieces):
 		b = wire.Message{ID: wire.HaveAll}.Append(b)
 	case have != nil:
 		b = wire.Message{ID: wire.Bitfield, Data: have}.Append(b)
@@ -190,21 +190,11 @@ func (c *Conn) Start(have []byte, wg *sync.WaitGroup) {
 // haves are the messages that say of each piece that we have it.
 func haves(bits []byte, n int) (b []byte) {
 	for i := range n {
-		if bits != nil && bits[i/8]&(0x80>>(i%8)) != 0 {
+		if bits != nil && wire.HasBit(bits, i) {
 			b = wire.Message{ID: wire.Have, Index: uint32(i)}.Append(b)
 		}
 	}
 	return b
-}
-
-// full reports whether all n bits are set.
-func full(bits []byte, n int) bool {
-	for i := range n {
-		if bits[i/8]&(0x80>>(i%8)) == 0 {
-			return false
-		}
-	}
-	return true
 }
 
 // post hands a batch to the swarm.

@@ -206,24 +206,26 @@ func (s *Store) AppendBlock(dst []byte, piece int, begin, length uint32) (_ []by
 		return dst, false
 	}
 	// A file that was opened a while ago may have been replaced, or be out of reach though it could be opened again.
-	r := s.idle.take(s.fileAt(int64(piece)*s.torrent.PieceLength + int64(begin)))
-	if r != nil {
-		if out, err := s.proofs.Append(dst, r.check(piece), int64(begin), int64(length)); err == nil {
-			s.idle.put(r)
+	if r := s.idle.take(s.fileAt(int64(piece)*s.torrent.PieceLength + int64(begin))); r != nil {
+		if out, err := s.appendFrom(r, dst, piece, begin, length); err == nil {
 			s.set(piece, nil)
 			return out, true
 		}
-		r.close()
 	}
-	r = &reader{store: s}
-	out, err := s.proofs.Append(dst, r.check(piece), int64(begin), int64(length))
+	out, err := s.appendFrom(&reader{store: s}, dst, piece, begin, length)
 	s.set(piece, err)
+	return out, err == nil
+}
+
+// appendFrom is AppendBlock by one reader, which it keeps for others if all went well.
+func (s *Store) appendFrom(r *reader, dst []byte, piece int, begin, length uint32) ([]byte, error) {
+	out, err := s.proofs.Append(dst, r.check(piece), int64(begin), int64(length))
 	if err != nil {
 		r.close()
-		return dst, false
+	} else {
+		s.idle.put(r)
 	}
-	s.idle.put(r)
-	return out, true
+	return out, err
 }
 
 // Get has nothing: no piece is kept in memory.

@@ -37,7 +37,7 @@ func newHoldings(cfg Config) holdings {
 	return h
 }
 
-func (h *holdings) has(index int) bool { return hasBit(h.bits, index) }
+func (h *holdings) has(index int) bool { return wire.HasBit(h.bits, index) }
 
 // set notes that a piece of some size is held, or no more, and reports whether that is news.
 func (h *holdings) set(index int, held bool, size int64) bool {
@@ -51,18 +51,8 @@ func (h *holdings) set(index int, held bool, size int64) bool {
 		h.count--
 		h.left += size
 	}
-	setBit(h.bits, index, held)
+	wire.SetBit(h.bits, index, held)
 	return true
-}
-
-func hasBit(bits []byte, i int) bool { return bits[i/8]&(0x80>>(i%8)) != 0 }
-
-func setBit(bits []byte, i int, yes bool) {
-	if yes {
-		bits[i/8] |= 0x80 >> (i % 8)
-	} else {
-		bits[i/8] &^= 0x80 >> (i % 8)
-	}
 }
 
 // bits are the pieces that we say we have; nil for none.
@@ -160,7 +150,7 @@ func (l *loop) lose(index int) {
 		return
 	}
 	for _, m := range l.members.all {
-		m.disclaim(index, l.holdings.bits)
+		m.disclaim(index, l.members.pieces)
 	}
 }
 
@@ -183,16 +173,16 @@ func (l *loop) auditOne(index int) {
 	}
 }
 
-// disclaim tells a peer that we have a piece no more, if it knows the message; until it has said so, that waits.
-func (m *member) disclaim(index int, held []byte) {
+// disclaim tells a peer that we have a piece no more, of pieces in all, if it knows the message; until it has said so, that waits.
+func (m *member) disclaim(index, pieces int) {
 	switch ext := m.hello.Messages[wire.ExtDontHave]; {
 	case ext != 0:
 		m.conn.Send(wire.Message{ID: wire.Extended, Ext: ext, Data: binary.BigEndian.AppendUint32(nil, uint32(index))})
 	case m.hello.Messages == nil && m.conn.Features().Extended:
 		if m.unsaid == nil {
-			m.unsaid = make([]byte, len(held))
+			m.unsaid = make([]byte, (pieces+7)/8)
 		}
-		setBit(m.unsaid, index, true)
+		wire.SetBit(m.unsaid, index, true)
 	}
 }
 
@@ -204,8 +194,8 @@ func (l *loop) catchUp(m *member) {
 		return
 	}
 	for i := range l.members.pieces {
-		if hasBit(unsaid, i) && !l.holdings.has(i) {
-			m.disclaim(i, l.holdings.bits)
+		if wire.HasBit(unsaid, i) && !l.holdings.has(i) {
+			m.disclaim(i, l.members.pieces)
 		}
 	}
 }

@@ -304,7 +304,7 @@ func TestWhatIsUnsaidIsBounded(t *testing.T) {
 		t.Errorf("%d bytes are remembered of %d pieces", n, l.members.pieces)
 	}
 	for i := range l.members.pieces {
-		if !hasBit(m.unsaid, i) {
+		if !wire.HasBit(m.unsaid, i) {
 			t.Errorf("the loss of piece %d is forgotten", i)
 		}
 	}

@@ -96,25 +96,26 @@ func TestKeepGoesOnWithoutTheRarest(t *testing.T) {
 	})
 }
 
+// fickle is a peer that chokes and unchokes us in turns, so many times in all.
+func fickle(every time.Duration, times int) fetchtest.Conduct {
+	return fetchtest.Conduct{Beside: func(s *fetchtest.Session) error {
+		for i := range times {
+			time.Sleep(every)
+			if err := s.Unchoke(i%2 == 1); err != nil {
+				return err
+			}
+		}
+		return nil
+	}}
+}
+
 // What only peers have that choke us does not keep what others serve from coming, and what a peer had begun when it choked us
 // is not begun again.
 func TestKeepTakesWhatIsServed(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		content := fetchtest.NewContent(64*mebibyte, mebibyte)
 		r := newRig(t, content, setup{keep: true})
-		conduct, relent := miser()
-		r.join(fast, conduct)
-		giver := r.peer(fast, fetchtest.Conduct{Beside: func(s *fetchtest.Session) error {
-			for i := range 6 {
-				time.Sleep(1234 * time.Millisecond)
-				if err := s.Unchoke(i%2 == 1); err != nil {
-					return err
-				}
-			}
-			return nil
-		}})
-		giver.Lacks(upTo(0, 32)...)
-		r.AddPeers("test", []netip.AddrPort{giver.Addr()})
+		giver, relent := r.withMiser(fast, fickle(1234*time.Millisecond, 6), 32)
 		time.Sleep(time.Minute)
 		if n := r.kept(); n != 32 {
 			t.Errorf("%d pieces are kept, and 32 are served", n)
@@ -133,15 +134,7 @@ func TestKeepResumes(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		content := fetchtest.NewContent(24*mebibyte, mebibyte)
 		r := newRig(t, content, setup{keep: true, inFlight: 2 * mebibyte})
-		p := r.join(slow, fetchtest.Conduct{Beside: func(s *fetchtest.Session) error {
-			for i := range 1000 {
-				time.Sleep(1500 * time.Millisecond)
-				if err := s.Unchoke(i%2 == 1); err != nil {
-					return err
-				}
-			}
-			return nil
-		}})
+		p := r.join(slow, fickle(1500*time.Millisecond, 1000))
 		time.Sleep(6 * time.Minute)
 		if n := r.kept(); n != content.NumPieces() {
 			t.Errorf("only %d of %d pieces are kept", n, content.NumPieces())

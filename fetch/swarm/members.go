@@ -170,7 +170,7 @@ func (l *loop) item(m *member, it *peer.Item, now time.Duration) {
 		l.interest(m)
 		l.adopt(int(it.Index))
 	case wire.Bitfield:
-		all := full(it.Data, l.members.pieces)
+		all := wire.Full(it.Data, l.members.pieces)
 		m.has = true
 		p.SetBits(m.id, it.Data, all)
 		l.interest(m)
@@ -191,16 +191,6 @@ func (l *loop) item(m *member, it *peer.Item, now time.Duration) {
 	case wire.Port:
 		l.node(m, uint16(it.Index))
 	}
-}
-
-// full reports whether a bitfield has all n pieces.
-func full(bits []byte, n int) bool {
-	for i := range n / 8 {
-		if bits[i] != 0xff {
-			return false
-		}
-	}
-	return n%8 == 0 || bits[n/8] == 0xff<<(8-n%8)
 }
 
 // block takes in a block that has been put in its place, or came for nothing.

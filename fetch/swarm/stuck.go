@@ -1,6 +1,7 @@
 package swarm
 
 import (
+	"slices"
 	"time"
 
 	"torrentfs/fetch/picker"
@@ -47,15 +48,16 @@ func (l *loop) reach() (more bool) {
 	}
 	d.reachAt, d.stuck = l.now+reachEvery, false
 	lag := int(kernelLag/l.cfg.Torrent.PieceLength) + 1
+	var late []int // pieces that are waited for, seldom any
 	for _, t := range d.targets {
-		if t.class != picker.Blocked || l.now-t.deadline < stuckFor {
-			continue
+		if t.class == picker.Blocked && l.now-t.deadline >= stuckFor {
+			late = append(late, t.index)
 		}
-		for _, c := range d.cursors {
-			if t.index >= c.lo-lag && t.index < c.hi { // it is the reader's whose window that is
-				d.stuck = true
-				more = l.further(c) || more
-			}
+	}
+	for _, c := range d.cursors {
+		if slices.ContainsFunc(late, func(piece int) bool { return piece >= c.lo-lag && piece < c.hi }) { // by its reader
+			d.stuck = true
+			more = l.further(c) || more
 		}
 	}
 	return more

@@ -50,15 +50,21 @@ func (r *rig) delivered(p *fetchtest.Peer) (pieces []int) {
 	return pieces
 }
 
+// withMiser has a rig join a miser, and a giver that lacks what comes first.
+func (r *rig) withMiser(link fetchtest.Link, conduct fetchtest.Conduct, lacks int) (giver *fetchtest.Peer, relent func()) {
+	r.t.Helper()
+	refuses, relent := miser()
+	r.join(fast, refuses)
+	giver = r.peer(link, conduct)
+	giver.Lacks(upTo(0, lacks)...)
+	r.AddPeers("test", []netip.AddrPort{giver.Addr()})
+	return giver, relent
+}
+
 func TestStuckReader(t *testing.T) {
 	bubble(t, func(t *testing.T) {
-		content := fetchtest.NewContent(64*mebibyte, mebibyte)
-		r := newRig(t, content, setup{ahead: 16 * mebibyte})
-		conduct, relent := miser()
-		r.join(fast, conduct)
-		giver := r.peer(fast, honest)
-		giver.Lacks(upTo(0, 8)...)
-		r.AddPeers("test", []netip.AddrPort{giver.Addr()})
+		r := newRig(t, fetchtest.NewContent(64*mebibyte, mebibyte), setup{ahead: 16 * mebibyte})
+		giver, relent := r.withMiser(fast, honest, 8)
 		expect := func(when string, want []int) {
 			t.Helper()
 			time.Sleep(30 * time.Second)
@@ -89,14 +95,9 @@ func TestStuckReader(t *testing.T) {
 // What a stuck reader would come to later is given up with the reader.
 func TestStuckReaderLeaves(t *testing.T) {
 	bubble(t, func(t *testing.T) {
-		content := fetchtest.NewContent(64*mebibyte, mebibyte)
-		r := newRig(t, content, setup{ahead: 32 * mebibyte})
-		conduct, relent := miser()
+		r := newRig(t, fetchtest.NewContent(64*mebibyte, mebibyte), setup{ahead: 32 * mebibyte})
+		giver, relent := r.withMiser(slow, honest, 8)
 		defer relent()
-		r.join(fast, conduct)
-		giver := r.peer(slow, honest)
-		giver.Lacks(upTo(0, 8)...)
-		r.AddPeers("test", []netip.AddrPort{giver.Addr()})
 		r.Ahead(1, 0, 4*mebibyte, 0)
 		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 		defer cancel()
@@ -126,12 +127,8 @@ func TestStuckReaderFetchesOnce(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		content := fetchtest.NewContent(128*mebibyte, mebibyte)
 		r := newRig(t, content, setup{ahead: 16 * mebibyte, cache: 32 * mebibyte, inFlight: 8 * mebibyte})
-		conduct, relent := miser()
+		giver, relent := r.withMiser(fast, honest, 8)
 		defer relent()
-		r.join(fast, conduct)
-		giver := r.peer(fast, honest)
-		giver.Lacks(upTo(0, 8)...)
-		r.AddPeers("test", []netip.AddrPort{giver.Addr()})
 		r.Ahead(1, 0, 4*mebibyte, 0)
 		ctx, cancel := context.WithTimeout(t.Context(), 50*time.Second)
 		defer cancel()

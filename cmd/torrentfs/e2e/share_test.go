@@ -255,7 +255,7 @@ func deal(t *testing.T, name string, content []byte, piece, clients, copies int)
 		defer f.Close()
 		folders, files = append(folders, folder), append(files, f)
 	}
-	chance := rand.New(rand.NewPCG(99, 99)) //nolint:gosec // a test's
+	chance := rand.New(rand.NewPCG(99, 99))
 	for off := 0; off < len(content); off += piece {
 		for _, i := range chance.Perm(clients)[:copies] {
 			if _, err := files[i].WriteAt(content[off:min(off+piece, len(content))], int64(off)); err != nil {
